@@ -1,0 +1,2 @@
+//! The broker's command line.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The loader's command line.
+fn main() {}

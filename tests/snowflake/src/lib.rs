@@ -1,0 +1,1 @@
+//! Stand-in part; see the crate description.

@@ -1,0 +1,2 @@
+//! local_dev
+fn main() {}

@@ -1,0 +1,2 @@
+//! stand_in
+fn main() {}
