@@ -1,1 +1,25 @@
-//! The loader.
+//! Moves SQL Server tables to Snowflake exactly once, holding only grants that live for minutes.
+//!
+//! Rows travel [`plan`] → [`extract`] → [`encode`] → [`stage`] → [`commit`] → [`verify`] → [`publish`]; there is
+//! no way back. [`pipeline`] wires the stages and owns every capacity.
+
+pub mod catalog;
+pub mod cli;
+pub mod commit;
+pub mod config;
+pub mod encode;
+pub mod extract;
+pub mod fail;
+pub mod grants;
+pub mod ledger;
+pub mod model;
+pub mod pipeline;
+pub mod plan;
+pub mod progress;
+pub mod publish;
+pub mod report;
+pub mod snowflake;
+pub mod stage;
+pub mod tds;
+pub mod verify;
+pub mod witness;

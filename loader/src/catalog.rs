@@ -1,0 +1,1 @@
+//! What the source's catalog says about a table.

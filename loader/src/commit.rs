@@ -1,0 +1,1 @@
+//! COPY and ledger row in one transaction.

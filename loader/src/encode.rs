@@ -1,0 +1,1 @@
+//! RecordBatches to Parquet files.

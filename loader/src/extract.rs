@@ -1,0 +1,1 @@
+//! One chunk to RecordBatches.

@@ -1,0 +1,1 @@
+//! The wiring and every capacity.

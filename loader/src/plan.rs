@@ -1,0 +1,1 @@
+//! Catalog to chunks, types and statements.

@@ -1,0 +1,1 @@
+//! Aggregates that both sides can recompute.
