@@ -1,0 +1,534 @@
+//! `broker.yaml` as checked types: paths and names, never a secret.
+//!
+//! A value of [`Config`] has been checked as far as a file can be checked without asking an upstream:
+//! every name is well formed, every grant that policy names exists and can be used as policy says, and
+//! every path is absolute (a relative one counts from the configuration's own folder).
+
+mod document;
+mod error;
+mod names;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use serde::Deserialize;
+use url::Url;
+
+pub use self::{
+    error::ConfigError,
+    names::{GrantName, NameError, PipelineName, RunId, SnowflakeName, VaultField, VaultPath},
+};
+
+/// The largest configuration file that is read, in bytes.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// All that the broker is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where callers connect.
+    pub socket: SocketConfig,
+    /// Where the secrets are kept.
+    pub vault: VaultConfig,
+    /// The broker's own Kerberos identity; present whenever a grant needs it.
+    pub kerberos: Option<KerberosConfig>,
+    /// What can be granted.
+    pub grants: BTreeMap<GrantName, GrantConfig>,
+    /// Who may have it. Nothing else is allowed.
+    pub policy: Vec<PolicyEntry>,
+    /// Where decisions are written.
+    pub audit: AuditConfig,
+    /// Where health and metrics are served.
+    pub admin: AdminConfig,
+    /// Rates, caps and margins.
+    pub limits: Limits,
+}
+
+/// Where callers connect.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SocketConfig {
+    /// The socket's path. Its folder must belong to the broker's uid or to root.
+    pub path: PathBuf,
+    /// The group whose members may connect; none leaves the broker's own.
+    #[serde(default)]
+    pub group: Option<Group>,
+    /// The socket's mode; 0660 unless told.
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+/// A group by name or number.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Group {
+    /// Looked up in the system's group database.
+    Name(String),
+    /// A gid.
+    Id(u32),
+}
+
+impl TryFrom<String> for Group {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.is_empty() || text.len() > 64 || text.contains(|c: char| c.is_control() || c == ':') {
+            return Err("a group is a name of 1 to 64 characters or a number".to_owned());
+        }
+        match text.parse() {
+            Ok(id) => Ok(Self::Id(id)),
+            Err(_) => Ok(Self::Name(text)),
+        }
+    }
+}
+
+/// Permission bits of the socket. Others never get any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Mode(pub u32);
+
+impl Default for Mode {
+    fn default() -> Self {
+        Self(0o660)
+    }
+}
+
+impl TryFrom<String> for Mode {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let digits = text.strip_prefix("0o").unwrap_or(&text);
+        match u32::from_str_radix(digits, 8) {
+            Ok(mode) if mode & 0o600 == 0o600 && mode & !0o660 == 0 => Ok(Self(mode)),
+            _ => Err(format!("socket mode {text:?} is none of \"0600\", \"0640\", \"0660\"")),
+        }
+    }
+}
+
+/// Where the secrets are kept, and how the broker proves itself there.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaultConfig {
+    /// `https://host:port`.
+    pub address: HttpsUrl,
+    /// The only authority trusted for Vault's certificate; none trusts the system's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// Vault Enterprise namespace.
+    #[serde(default)]
+    pub namespace: Option<VaultPath>,
+    /// How to log in.
+    pub auth: VaultAuth,
+    /// The KV v2 secret that holds every field named in this configuration.
+    pub secret: KvSecret,
+}
+
+/// How to log in to Vault.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VaultAuth {
+    /// AppRole.
+    #[serde(rename = "approle")]
+    AppRole(AppRole),
+}
+
+/// `role_id` and `secret_id`, each in a file of its own.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppRole {
+    /// Where the method is mounted.
+    #[serde(default = "default_approle_mount")]
+    pub mount: VaultPath,
+    /// File with the `role_id`.
+    pub role_id_file: PathBuf,
+    /// File with the `secret_id`, or with the token that wraps it.
+    pub secret_id_file: PathBuf,
+    /// True when the file holds a wrapping token.
+    #[serde(default)]
+    pub wrapped: bool,
+}
+
+/// A secret of a KV v2 mount.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KvSecret {
+    /// The mount.
+    pub mount: VaultPath,
+    /// The path below it.
+    pub path: VaultPath,
+}
+
+/// The broker's own Kerberos identity.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KerberosConfig {
+    /// Vault field with the client principal, for example `svc_loader@CORP.EXAMPLE.COM`.
+    pub principal_key: VaultField,
+    /// Vault field with the keytab, in base64.
+    pub keytab_key: VaultField,
+    /// A folder on tmpfs, the broker's own, for keytab and ticket.
+    pub tmpfs: PathBuf,
+    /// The Kerberos profile.
+    #[serde(default = "default_krb5_conf")]
+    pub krb5_conf: PathBuf,
+}
+
+/// What one grant is made of.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantConfig {
+    /// GSS tokens for one SQL Server.
+    Kerberos(KerberosGrant),
+    /// A Snowflake login.
+    Snowflake(SnowflakeGrant),
+}
+
+impl GrantConfig {
+    /// The ways in which policy may allow this grant.
+    pub fn uses(&self) -> &'static [Use] {
+        match self {
+            Self::Kerberos(_) => &[Use::Relay],
+            Self::Snowflake(_) => &[Use::Session, Use::Token],
+        }
+    }
+}
+
+/// GSS tokens for one SQL Server.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KerberosGrant {
+    /// The service's principal name.
+    pub spn: ServicePrincipal,
+    /// Vault field with the server's host name, for callers that leave the host out.
+    #[serde(default)]
+    pub host_key: Option<VaultField>,
+}
+
+/// `Service/host:port`, optionally with `@REALM`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ServicePrincipal {
+    text: String,
+    host: String,
+    port: Option<u16>,
+}
+
+impl ServicePrincipal {
+    /// The whole name.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The host part.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port, when the name has one.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+}
+
+impl TryFrom<String> for ServicePrincipal {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong =
+            || format!("service principal name {text:?} does not read `MSSQLSvc/host.example.com:1433`");
+        let ok = |part: &str| {
+            !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
+        };
+        if text.len() > 512 {
+            return Err("a service principal name has at most 512 characters".to_owned());
+        }
+        let (name, realm) = text.split_once('@').map_or((text.as_str(), None), |(n, r)| (n, Some(r)));
+        let (service, instance) = name.split_once('/').ok_or_else(wrong)?;
+        let (host, port) = instance.split_once(':').map_or((instance, None), |(h, p)| (h, Some(p)));
+        let port = port.map(u16::from_str).transpose().map_err(|_| wrong())?;
+        if !ok(service) || !ok(host) || realm.is_some_and(|r| !ok(r)) || port == Some(0) {
+            return Err(wrong());
+        }
+        let host = host.to_owned();
+        Ok(Self { text, host, port })
+    }
+}
+
+/// A Snowflake login. Account, URL and user are fixed here: a caller chooses none of them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnowflakeGrant {
+    /// The account's identifier, for example `myorg-myaccount`.
+    pub account: AccountName,
+    /// Where the account is served; `https://ACCOUNT.snowflakecomputing.com` unless told.
+    #[serde(default)]
+    url: Option<HttpsUrl>,
+    /// The only authority trusted for that URL; none trusts the system's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// Vault field with the user's name.
+    #[serde(default)]
+    pub user_key: Option<VaultField>,
+    /// The user's name, when it is not kept in Vault.
+    #[serde(default)]
+    pub user: Option<SnowflakeName>,
+    /// The roles that a caller may choose from.
+    pub roles: Vec<SnowflakeName>,
+    /// The warehouses that a caller may choose from.
+    pub warehouses: Vec<SnowflakeName>,
+    /// How the broker logs in.
+    pub login: SnowflakeLoginConfig,
+}
+
+impl SnowflakeGrant {
+    /// Where the account is served, without a trailing slash.
+    pub fn url(&self) -> String {
+        match &self.url {
+            Some(url) => url.as_str().to_owned(),
+            None => format!("https://{}.snowflakecomputing.com", self.account.as_str().to_ascii_lowercase()),
+        }
+    }
+}
+
+/// A Snowflake account identifier: it becomes part of a host name.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct AccountName(String);
+
+impl AccountName {
+    /// The identifier as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for AccountName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let label = |part: &str| {
+            !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+        };
+        if text.len() <= 128 && text.split('.').all(label) {
+            Ok(Self(text))
+        } else {
+            Err("an account identifier reads `myorg-myaccount`: letters, digits, `-`, `_` and `.`".to_owned())
+        }
+    }
+}
+
+/// How the broker logs in to Snowflake.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SnowflakeLoginConfig {
+    /// With an access token from Microsoft Entra ID.
+    Entra(EntraLogin),
+}
+
+/// Client credentials of Microsoft Entra ID.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EntraLogin {
+    /// Vault field with the tenant's id.
+    pub tenant_key: VaultField,
+    /// Vault field with the application's id.
+    pub client_id_key: VaultField,
+    /// Vault field with the client secret.
+    pub client_secret_key: VaultField,
+    /// For example `api://snowflake/.default`.
+    pub scope: String,
+    /// Another cloud's authority.
+    #[serde(default = "default_authority")]
+    pub authority: HttpsUrl,
+    /// The only authority trusted for its certificate; none trusts the system's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+}
+
+/// An `https` address without user, query or fragment.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct HttpsUrl(String);
+
+impl HttpsUrl {
+    /// The address as text, without a trailing slash.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for HttpsUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let url = Url::parse(&text).map_err(|e| format!("an address was expected: {e}"))?;
+        let bare = url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none();
+        match url.scheme() {
+            "https" if bare && url.has_host() => Ok(Self(url.as_str().trim_end_matches('/').to_owned())),
+            "https" => Err("an address has no user, query or fragment; leave them out".to_owned()),
+            other => Err(format!("scheme `{other}` carries secrets in the open; write `https://`")),
+        }
+    }
+}
+
+/// What a caller may do with a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Use {
+    /// Relay GSS tokens that the broker makes.
+    Relay,
+    /// Use Snowflake sessions that the broker opens.
+    Session,
+    /// Hold a bearer token and log in itself.
+    Token,
+}
+
+impl Use {
+    /// The word that policy uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Relay => "relay",
+            Self::Session => "session",
+            Self::Token => "token",
+        }
+    }
+}
+
+/// One line of policy: this caller, moving this pipeline, may use these grants in these ways.
+#[derive(Clone, Debug)]
+pub struct PolicyEntry {
+    /// Who.
+    pub caller: CallerMatch,
+    /// In which role.
+    pub pipeline: PipelineName,
+    /// What.
+    pub allow: BTreeMap<GrantName, Use>,
+}
+
+/// Which callers an entry is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallerMatch {
+    /// The uid at connect. Never 0 (root needs no broker) and never 65534 (anybody unmapped).
+    pub uid: u32,
+    /// The gid at connect, when it matters.
+    pub gid: Option<u32>,
+}
+
+/// Where decisions are written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditConfig {
+    /// The log. Its folder must exist.
+    pub path: PathBuf,
+}
+
+/// Where health and metrics are served.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminConfig {
+    /// Address and port; port 0 takes a free one, which is logged.
+    pub listen: SocketAddr,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) }
+    }
+}
+
+/// Rates, caps and margins. Every one has a default.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Calls a second per uid; a burst of twice as many passes.
+    pub calls_per_second: u32,
+    /// Connections open at once per uid.
+    pub connections_per_uid: usize,
+    /// Snowflake sessions open at once per uid.
+    pub sessions_per_uid: usize,
+    /// Kerberos exchanges open at once per uid.
+    pub relays_per_uid: usize,
+    /// Renew no later than this long before the end, whatever the life.
+    #[serde(deserialize_with = "document::duration")]
+    pub refresh_margin: Duration,
+    /// How long open sessions may go on after SIGTERM.
+    #[serde(deserialize_with = "document::duration")]
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            calls_per_second: 100,
+            connections_per_uid: 64,
+            sessions_per_uid: 32,
+            relays_per_uid: 32,
+            refresh_margin: Duration::from_secs(60),
+            drain: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    ///
+    /// Fails when the file cannot be read or is larger than 1 MiB, and with file, line and column at the
+    /// first thing that is wrong in it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let read = |source| ConfigError::Read { path: path.to_owned(), source };
+        let size = std::fs::metadata(path).map_err(read)?.len();
+        if size > MAX_CONFIG_BYTES {
+            return Err(ConfigError::TooLarge { path: path.to_owned(), found: size, max: MAX_CONFIG_BYTES });
+        }
+        let text = std::fs::read_to_string(path).map_err(read)?;
+        let absolute = std::path::absolute(path).map_err(read)?;
+        Self::parse(&text, path, absolute.parent().unwrap_or(Path::new("/")))
+    }
+
+    /// Checks a configuration's text. `file` is named in errors; relative paths count from `folder`.
+    pub fn parse(text: &str, file: &Path, folder: &Path) -> Result<Self, ConfigError> {
+        let mut config = document::parse(text, file)?;
+        config.anchor_paths(folder);
+        Ok(config)
+    }
+
+    fn anchor_paths(&mut self, folder: &Path) {
+        let anchor = |path: &mut PathBuf| *path = folder.join(&*path);
+        anchor(&mut self.socket.path);
+        self.vault.ca_file.iter_mut().for_each(anchor);
+        let VaultAuth::AppRole(approle) = &mut self.vault.auth;
+        anchor(&mut approle.role_id_file);
+        anchor(&mut approle.secret_id_file);
+        if let Some(kerberos) = &mut self.kerberos {
+            anchor(&mut kerberos.tmpfs);
+            anchor(&mut kerberos.krb5_conf);
+        }
+        for grant in self.grants.values_mut() {
+            if let GrantConfig::Snowflake(snowflake) = grant {
+                snowflake.ca_file.iter_mut().for_each(anchor);
+                let SnowflakeLoginConfig::Entra(entra) = &mut snowflake.login;
+                entra.ca_file.iter_mut().for_each(anchor);
+            }
+        }
+        anchor(&mut self.audit.path);
+    }
+}
+
+fn default_approle_mount() -> VaultPath {
+    VaultPath::constant("approle")
+}
+
+fn default_krb5_conf() -> PathBuf {
+    PathBuf::from("/etc/krb5.conf")
+}
+
+fn default_authority() -> HttpsUrl {
+    HttpsUrl("https://login.microsoftonline.com".to_owned())
+}

@@ -1,0 +1,179 @@
+//! The shape of the YAML text, and the checks that need more than one place of it.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_saphyr::Spanned;
+
+use super::{
+    AdminConfig, AuditConfig, CallerMatch, Config, ConfigError, GrantConfig, GrantName, KerberosConfig,
+    Limits, PipelineName, PolicyEntry, SocketConfig, Use, VaultConfig,
+    error::{Place, describe, nearest},
+};
+
+/// The uid that the kernel reports for anyone whose own uid is not mapped here.
+const UNMAPPED_UID: u32 = 65_534;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    socket: SocketConfig,
+    vault: VaultConfig,
+    #[serde(default)]
+    kerberos: Option<KerberosConfig>,
+    grants: BTreeMap<GrantName, Spanned<GrantConfig>>,
+    policy: Vec<Entry>,
+    audit: AuditConfig,
+    #[serde(default)]
+    admin: AdminConfig,
+    #[serde(default = "default_limits")]
+    limits: Spanned<Limits>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    caller: CallerKeys,
+    pipeline: PipelineName,
+    allow: BTreeMap<GrantName, Spanned<Use>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CallerKeys {
+    uid: Spanned<u32>,
+    #[serde(default)]
+    gid: Option<u32>,
+}
+
+fn default_limits() -> Spanned<Limits> {
+    let nowhere = serde_saphyr::Location::UNKNOWN;
+    Spanned::new(Limits::default(), nowhere, nowhere)
+}
+
+/// A duration in words: `60s`, `5m`, `1h 30m`.
+pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text)
+        .map_err(|_| D::Error::custom(format!("{text:?} is no duration; write `60s`, `5m` or `1h 30m`")))
+}
+
+pub(super) fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
+    let wrong = |place: Place, problem: String| ConfigError::Wrong { file: file.to_owned(), place, problem };
+    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
+    let document: Document = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let place = error.location().map_or(Place { line: 1, column: 1 }, Place::from);
+        wrong(place, describe(&error))
+    })?;
+    document.check().map_err(|(place, problem)| wrong(place, problem))
+}
+
+type Wrong = (Place, String);
+
+impl Document {
+    fn check(self) -> Result<Config, Wrong> {
+        for (name, grant) in &self.grants {
+            self.check_grant(name, &grant.value).map_err(|problem| (grant.referenced.into(), problem))?;
+        }
+        for entry in &self.policy {
+            self.check_entry(entry)?;
+        }
+        check_limits(&self.limits.value).map_err(|problem| (self.limits.referenced.into(), problem))?;
+        Ok(Config {
+            socket: self.socket,
+            vault: self.vault,
+            kerberos: self.kerberos,
+            grants: self.grants.into_iter().map(|(name, grant)| (name, grant.value)).collect(),
+            policy: self.policy.into_iter().map(Entry::into_policy).collect(),
+            audit: self.audit,
+            admin: self.admin,
+            limits: self.limits.value,
+        })
+    }
+
+    fn check_grant(&self, name: &GrantName, grant: &GrantConfig) -> Result<(), String> {
+        match grant {
+            GrantConfig::Kerberos(_) if self.kerberos.is_none() => Err(format!(
+                "grant `{name}` needs the top-level section `kerberos`, which is missing; add it"
+            )),
+            GrantConfig::Kerberos(_) => Ok(()),
+            GrantConfig::Snowflake(snowflake) => {
+                if snowflake.user_key.is_some() == snowflake.user.is_some() {
+                    return Err(format!(
+                        "grant `{name}` needs exactly one of `user_key` (a Vault field) and `user` (the name itself)"
+                    ));
+                }
+                for (key, empty) in
+                    [("roles", snowflake.roles.is_empty()), ("warehouses", snowflake.warehouses.is_empty())]
+                {
+                    if empty {
+                        return Err(format!("grant `{name}` allows no {key}; list at least one"));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn check_entry(&self, entry: &Entry) -> Result<(), Wrong> {
+        let uid = &entry.caller.uid;
+        let who = match uid.value {
+            0 => Some("root, which no policy can bound"),
+            UNMAPPED_UID => Some("whoever has no uid of its own here"),
+            _ => None,
+        };
+        if let Some(who) = who {
+            let problem = format!("uid {} is {who}; run the caller under a uid of its own", uid.value);
+            return Err((uid.referenced.into(), problem));
+        }
+        for (name, use_) in &entry.allow {
+            let place = Place::from(use_.referenced);
+            let Some(grant) = self.grants.get(name) else {
+                let hint = nearest(name.as_str(), self.grants.keys().map(GrantName::as_str));
+                return Err((
+                    place,
+                    format!("policy for `{}` allows the unknown grant `{name}`{hint}", entry.pipeline),
+                ));
+            };
+            let right = grant.value.uses();
+            if !right.contains(&use_.value) {
+                let words: Vec<&str> = right.iter().map(|u| u.as_str()).collect();
+                return Err((
+                    place,
+                    format!(
+                        "grant `{name}` cannot be used as `{}`; write {}",
+                        use_.value.as_str(),
+                        words.join(" or ")
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Entry {
+    fn into_policy(self) -> PolicyEntry {
+        PolicyEntry {
+            caller: CallerMatch { uid: self.caller.uid.value, gid: self.caller.gid },
+            pipeline: self.pipeline,
+            allow: self.allow.into_iter().map(|(grant, use_)| (grant, use_.value)).collect(),
+        }
+    }
+}
+
+fn check_limits(limits: &Limits) -> Result<(), String> {
+    let zero = [
+        ("calls_per_second", limits.calls_per_second == 0),
+        ("connections_per_uid", limits.connections_per_uid == 0),
+        ("sessions_per_uid", limits.sessions_per_uid == 0),
+        ("relays_per_uid", limits.relays_per_uid == 0),
+    ];
+    if let Some((key, _)) = zero.iter().find(|(_, is_zero)| *is_zero) {
+        return Err(format!("`{key}` is 0, so nobody would be served; write at least 1"));
+    }
+    if limits.drain > Duration::from_secs(3600) {
+        return Err("`drain` is longer than an hour; nobody waits that long for a stop".to_owned());
+    }
+    Ok(())
+}
