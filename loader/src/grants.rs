@@ -146,7 +146,9 @@ pub enum GrantError {
         reason: String,
     },
     /// The broker or an upstream is down.
-    #[error("cannot {attempted} the grant {grant:?} now: {reason}. Run again when the broker's /health says ok")]
+    #[error(
+        "cannot {attempted} the grant {grant:?} now: {reason}. Run again when the broker's /health says ok"
+    )]
     Unavailable {
         /// What was asked for.
         attempted: &'static str,
@@ -169,7 +171,9 @@ pub enum GrantError {
         reason: String,
     },
     /// The request cannot be right.
-    #[error("the broker rejects the request to {attempted} the grant {grant:?}: {reason}. Correct the pipeline's file")]
+    #[error(
+        "the broker rejects the request to {attempted} the grant {grant:?}: {reason}. Correct the pipeline's file"
+    )]
     Invalid {
         /// What was asked for.
         attempted: &'static str,
@@ -179,7 +183,9 @@ pub enum GrantError {
         reason: String,
     },
     /// The answer makes no sense.
-    #[error("asked the broker to {attempted} the grant {grant:?} and got {found}; do broker and loader have the same version?")]
+    #[error(
+        "asked the broker to {attempted} the grant {grant:?} and got {found}; do broker and loader have the same version?"
+    )]
     Protocol {
         /// What was asked for.
         attempted: &'static str,
@@ -233,7 +239,10 @@ mod tests {
         let error = GrantError::from_status("open a session with", "analytics", &status);
         assert!(error.is_denied() && error.is_permanent());
         let text = error.to_string();
-        assert!(text.contains("\"analytics\"") && text.contains("uid 10002") && text.contains("`policy`"), "{text}");
+        assert!(
+            text.contains("\"analytics\"") && text.contains("uid 10002") && text.contains("`policy`"),
+            "{text}"
+        );
     }
 
     #[test]

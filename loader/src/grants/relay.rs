@@ -6,10 +6,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::{Broker, GrantError, LOGIN_DEADLINE, bounded};
+use crate::tds::{Relay, RelayError, RelayStep};
 
 const ATTEMPTED: &str = "make a Kerberos exchange with";
 
-/// One exchange, for one connection attempt. It is never retried: a GSS token serves once.
+/// One exchange at a time, each for one connection attempt. None is ever retried: a GSS token serves once.
 #[derive(Debug)]
 pub struct BrokerRelay {
     broker: Broker,
@@ -19,22 +20,18 @@ pub struct BrokerRelay {
 
 #[derive(Debug)]
 enum State {
-    New,
+    Idle,
     Open { to_broker: mpsc::Sender<GssClient>, from_broker: Box<Streaming<GssServer>> },
-    Over,
 }
 
 impl BrokerRelay {
     pub(super) fn new(broker: Broker, grant: &str) -> Self {
-        Self { broker, grant: grant.to_owned(), state: State::New }
+        Self { broker, grant: grant.to_owned(), state: State::Idle }
     }
 
-    /// The first token, for LOGIN7.
-    pub async fn first_token(&mut self) -> Result<GssServer, GrantError> {
-        if !matches!(self.state, State::New) {
-            return Err(self.misuse("a second exchange on one connection attempt"));
-        }
-        self.state = State::Over;
+    /// Starts a new exchange, giving up one that is under way, and returns the first token, for LOGIN7.
+    async fn first_token(&mut self) -> Result<GssServer, GrantError> {
+        self.state = State::Idle;
         let begin = GssBegin {
             grant: self.grant.clone(),
             pipeline: self.broker.pipeline.clone(),
@@ -51,7 +48,7 @@ impl BrokerRelay {
     }
 
     /// Hands over what SQL Server sent and returns what the broker says to it.
-    pub async fn next_token(&mut self, server_token: &[u8]) -> Result<GssServer, GrantError> {
+    async fn next_token(&mut self, server_token: &[u8]) -> Result<GssServer, GrantError> {
         let State::Open { to_broker, .. } = &self.state else {
             return Err(self.misuse("a server token outside an exchange"));
         };
@@ -70,16 +67,16 @@ impl BrokerRelay {
         let reply = match bounded(ATTEMPTED, &self.grant, LOGIN_DEADLINE, next).await {
             Ok(Some(reply)) => reply,
             Ok(None) => {
-                self.state = State::Over;
+                self.state = State::Idle;
                 return Err(self.misuse("a stream that ended before the exchange was complete"));
             }
             Err(error) => {
-                self.state = State::Over;
+                self.state = State::Idle;
                 return Err(error);
             }
         };
         if reply.complete {
-            self.state = State::Over;
+            self.state = State::Idle;
         }
         Ok(reply)
     }
@@ -87,4 +84,20 @@ impl BrokerRelay {
     fn misuse(&self, found: &str) -> GrantError {
         GrantError::Protocol { attempted: ATTEMPTED, grant: self.grant.clone(), found: found.to_owned() }
     }
+}
+
+impl Relay for BrokerRelay {
+    async fn begin(&mut self) -> Result<Vec<u8>, RelayError> {
+        self.first_token().await.map(|reply| reply.token).map_err(into_relay_error)
+    }
+
+    async fn step(&mut self, server_token: &[u8]) -> Result<RelayStep, RelayError> {
+        let reply = self.next_token(server_token).await.map_err(into_relay_error)?;
+        Ok(RelayStep { token: reply.token, complete: reply.complete })
+    }
+}
+
+#[allow(clippy::needless_pass_by_value)] // the shape of map_err
+fn into_relay_error(error: GrantError) -> RelayError {
+    RelayError::new(error.to_string(), error.is_permanent())
 }

@@ -78,14 +78,20 @@ impl SessionGrant {
     }
 
     /// Tells the broker that `generation` was refused and waits for another one. `Err` says why none came.
-    pub async fn replacement(&mut self, generation: &str, code: &str, patience: Duration) -> Result<(), String> {
+    pub async fn replacement(
+        &mut self,
+        generation: &str,
+        code: &str,
+        patience: Duration,
+    ) -> Result<(), String> {
         let is_other = |state: &TokenState| match state {
             TokenState::Live(grant) => grant.generation() != generation,
             TokenState::Ended(_) => true,
         };
         if !is_other(&self.tokens.borrow()) {
             // A full queue means that the same refusal is already on its way.
-            let _ = self.refusals.try_send(Refusal { generation: generation.to_owned(), code: code.to_owned() });
+            let _ =
+                self.refusals.try_send(Refusal { generation: generation.to_owned(), code: code.to_owned() });
         }
         match tokio::time::timeout(patience, self.tokens.wait_for(is_other)).await {
             Ok(Ok(state)) => match &*state {
