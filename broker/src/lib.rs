@@ -1,3 +1,11 @@
 //! The broker: owns every long-lived secret and serves short-lived grants over a Unix socket.
 
+pub mod caller;
 pub mod config;
+pub mod grants;
+pub mod issuer;
+pub mod metrics;
+pub mod policy;
+pub mod renew;
+pub mod schedule;
+pub mod upstream;

@@ -116,7 +116,7 @@ impl fmt::Display for Coded<'_> {
 }
 
 impl UpstreamError {
-    pub(super) fn new(
+    pub(crate) fn new(
         upstream: UpstreamName,
         class: ErrorClass,
         attempted: impl Into<String>,
