@@ -99,7 +99,12 @@ fn frame(stream: &mut TcpStream) -> Result<Vec<u8>> {
 }
 
 /// AS-REP: `[APPLICATION 11] SEQUENCE { …, [5] ticket, [6] enc-part }`, sealed under the client's key, usage 3.
-fn reveal_login(reply: &[u8], client_keys: &[Vec<u8>], sessions: &mut Vec<Vec<u8>>, found: &mut Vec<Revealed>) -> Result<()> {
+fn reveal_login(
+    reply: &[u8],
+    client_keys: &[Vec<u8>],
+    sessions: &mut Vec<Vec<u8>>,
+    found: &mut Vec<Revealed>,
+) -> Result<()> {
     let ticket = Der(reply).path(&[0x6b, 0x30, 0xa5])?;
     let sealed = Der(reply).path(&[0x6b, 0x30, 0xa6, 0x30, 0xa2, 0x04])?;
     let plain = client_keys
@@ -114,7 +119,12 @@ fn reveal_login(reply: &[u8], client_keys: &[Vec<u8>], sessions: &mut Vec<Vec<u8
 }
 
 /// TGS-REP: like an AS-REP, but sealed under the authenticator's subkey (usage 9) or the TGT's session key (usage 8).
-fn reveal_service(request: &[u8], reply: &[u8], sessions: &[Vec<u8>], found: &mut Vec<Revealed>) -> Result<()> {
+fn reveal_service(
+    request: &[u8],
+    reply: &[u8],
+    sessions: &[Vec<u8>],
+    found: &mut Vec<Revealed>,
+) -> Result<()> {
     let sealed = Der(reply).path(&[0x6d, 0x30, 0xa6, 0x30, 0xa2, 0x04])?;
     // TGS-REQ → padata → PA-TGS-REQ's AP-REQ → authenticator.
     let ap_req = Der(request).path(&[0x6c, 0x30, 0xa3, 0x30, 0x30, 0xa2, 0x04])?;
@@ -204,7 +214,10 @@ fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
         (usize::from(first), rest)
     } else {
         let count = usize::from(first & 0x7f);
-        let length = rest.get(..count)?.iter().try_fold(0_usize, |sum, byte| sum.checked_mul(256)?.checked_add(usize::from(*byte)))?;
+        let length = rest
+            .get(..count)?
+            .iter()
+            .try_fold(0_usize, |sum, byte| sum.checked_mul(256)?.checked_add(usize::from(*byte)))?;
         (length, &rest[count..])
     };
     Some((tag, rest.get(..length)?, &rest[length..]))

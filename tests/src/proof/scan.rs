@@ -61,7 +61,8 @@ impl Scanner {
     pub fn new(needles: Vec<Needle>) -> Result<Self> {
         let patterns = patterns(&needles);
         let longest = patterns.iter().map(|pattern| pattern.bytes.len()).max().unwrap_or(1);
-        let automaton = AhoCorasick::new(patterns.iter().map(|pattern| &pattern.bytes)).context("compile the needles")?;
+        let automaton =
+            AhoCorasick::new(patterns.iter().map(|pattern| &pattern.bytes)).context("compile the needles")?;
         Ok(Self { needles, patterns, automaton, longest })
     }
 
@@ -88,7 +89,8 @@ impl Scanner {
         let mut report = Report::default();
         self.memory(pid, &mut report)?;
         for (place, path) in [("environment", "environ"), ("arguments", "cmdline")] {
-            let bytes = fs::read(format!("/proc/{pid}/{path}")).with_context(|| format!("read the {place} of {pid}"))?;
+            let bytes = fs::read(format!("/proc/{pid}/{path}"))
+                .with_context(|| format!("read the {place} of {pid}"))?;
             report.other_bytes += bytes.len() as u64;
             self.search(&bytes, place, &mut report);
         }
@@ -100,8 +102,10 @@ impl Scanner {
     }
 
     fn memory(&self, pid: u32, report: &mut Report) -> Result<()> {
-        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).with_context(|| format!("read the maps of {pid}"))?;
-        let memory = File::open(format!("/proc/{pid}/mem")).with_context(|| format!("open the memory of {pid}"))?;
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps"))
+            .with_context(|| format!("read the maps of {pid}"))?;
+        let memory =
+            File::open(format!("/proc/{pid}/mem")).with_context(|| format!("open the memory of {pid}"))?;
         for line in maps.lines() {
             let mut words = line.split_whitespace();
             let (Some(range), Some(mode)) = (words.next(), words.next()) else { continue };
@@ -120,7 +124,14 @@ impl Scanner {
         Ok(())
     }
 
-    fn region(&self, memory: &File, from: u64, until: u64, name: &str, report: &mut Report) -> std::io::Result<()> {
+    fn region(
+        &self,
+        memory: &File,
+        from: u64,
+        until: u64,
+        name: &str,
+        report: &mut Report,
+    ) -> std::io::Result<()> {
         let overlap = self.longest as u64;
         let mut at = from;
         let mut buffer = vec![0; WINDOW + self.longest];
@@ -139,7 +150,8 @@ impl Scanner {
     }
 
     fn open_files(&self, pid: u32, report: &mut Report) -> Result<()> {
-        let entries = fs::read_dir(format!("/proc/{pid}/fd")).with_context(|| format!("list the open files of {pid}"))?;
+        let entries = fs::read_dir(format!("/proc/{pid}/fd"))
+            .with_context(|| format!("list the open files of {pid}"))?;
         for entry in entries.flatten() {
             // Opening through /proc reaches unlinked files too, such as the spool.
             let is_file = fs::metadata(entry.path()).is_ok_and(|meta| meta.is_file());
