@@ -1,0 +1,81 @@
+//! A long-lived secret. It cannot be printed, copied or written out, and wipes itself when dropped.
+//!
+//! [`Secret::expose`] is visible in `upstream/` only. Elsewhere it does not compile:
+//!
+//! ```compile_fail
+//! fn leak(secret: &keyferry_broker::upstream::Secret) -> &str { secret.expose() }
+//! ```
+
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use zeroize::{Zeroize, Zeroizing};
+
+/// A long-lived secret.
+///
+/// It has no `Debug`, `Display`, `Clone` or `Serialize` on purpose: a type that holds one gets none of
+/// them by derivation either, and a tracing span over it fails to compile.
+pub struct Secret(Zeroizing<Box<str>>);
+
+impl Secret {
+    /// Moves the text in; the string's own buffer is wiped.
+    pub(super) fn new(mut text: String) -> Self {
+        let secret = Self(Zeroizing::new(text.as_str().into()));
+        text.zeroize();
+        secret
+    }
+
+    /// The text. Only files in this folder can call it.
+    pub(super) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Secret;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+
+            // Nearly always called with a slice of the answer's own buffer, so that this is the only copy.
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
+                Ok(Secret(Zeroizing::new(text.into())))
+            }
+
+            fn visit_string<E: de::Error>(self, text: String) -> Result<Secret, E> {
+                Ok(Secret::new(text))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::{Debug, Display};
+
+    use serde::Serialize;
+    use static_assertions::{assert_impl_all, assert_not_impl_any};
+    use zeroize::ZeroizeOnDrop;
+
+    use super::*;
+
+    assert_not_impl_any!(Secret: Debug, Display, Clone, Copy, Serialize, AsRef<str>, AsRef<[u8]>, std::ops::Deref);
+    assert_impl_all!(Zeroizing<Box<str>>: ZeroizeOnDrop);
+
+    #[test]
+    fn a_secret_read_from_json_holds_the_text_whole() {
+        let secret: Secret = serde_json::from_str(r#""with \"quotes\" and \u00e9""#).unwrap();
+        assert_eq!(secret.expose(), "with \"quotes\" and é");
+    }
+
+    #[test]
+    fn a_number_is_refused_without_being_repeated() {
+        let error = serde_json::from_str::<Secret>("12345678").err().unwrap();
+        assert!(error.to_string().contains("expected a text"), "{error}");
+    }
+}

@@ -1,0 +1,398 @@
+//! Snowflake's login service: session token out, master token kept, both renewed together.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use keyferry_proto::grant::Grant;
+use reqwest::{Method, RequestBuilder, header::HeaderValue};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::json;
+use url::Url;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::{
+    error::{ErrorClass, UpstreamError, UpstreamName},
+    http::{Answer, Http, wiped_body},
+    secret::Secret,
+};
+
+/// Session tokens live an hour; longer is cut, much longer is not believed.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
+const ABSURD_LIFE: i64 = 366 * 24 * 3600;
+const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// One account's login service.
+pub(super) struct LoginService {
+    http: Http,
+    base: Url,
+    account: String,
+}
+
+/// One Snowflake session. The master token behind it stays in here.
+pub struct SnowflakeLogin {
+    service: Arc<LoginService>,
+    grant: Grant,
+    master: Secret,
+    session_id: String,
+    role: String,
+    warehouse: String,
+}
+
+/// What a login is about.
+pub(super) struct Wanted<'a> {
+    pub(super) user: &'a str,
+    pub(super) role: &'a str,
+    pub(super) warehouse: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Envelope<T> {
+    #[serde(default = "none")]
+    data: Option<T>,
+    #[serde(default)]
+    code: Option<String>,
+    #[serde(default)]
+    success: bool,
+}
+
+fn none<T>() -> Option<T> {
+    None
+}
+
+/// All that is read of an envelope before it is known whether it holds data.
+type Verdict = Envelope<IgnoredAny>;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LoggedIn {
+    token: Secret,
+    #[serde(alias = "validityInSecondsST")]
+    validity_in_seconds: i64,
+    master_token: Secret,
+    session_id: SessionId,
+    #[serde(default)]
+    session_info: SessionInfo,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Renewed {
+    session_token: Secret,
+    #[serde(rename = "validityInSecondsST")]
+    validity_in_seconds: i64,
+    master_token: Secret,
+}
+
+/// A number in Snowflake's answers, a text in some emulations of it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SessionId {
+    Number(u64),
+    Text(String),
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SessionInfo {
+    role_name: Option<String>,
+    warehouse_name: Option<String>,
+}
+
+impl LoginService {
+    pub(super) fn new(url: &str, account: &str, ca_file: Option<&Path>) -> Result<Self, UpstreamError> {
+        let base = Url::parse(url).map_err(|_| {
+            let advice = "correct `url` or `account` of the grant";
+            UpstreamError::new(
+                UpstreamName::Snowflake,
+                ErrorClass::Configuration,
+                "reading the configuration",
+                "the account's address is no address",
+                advice,
+            )
+        })?;
+        let http = Http::new(UpstreamName::Snowflake, ca_file)?;
+        Ok(Self { http, base, account: account.to_owned() })
+    }
+
+    /// Logs in with an OAuth access token.
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        bearer: &Grant,
+        wanted: Wanted<'_>,
+    ) -> Result<SnowflakeLogin, UpstreamError> {
+        let attempted = format!("logging in to {} as {}", self.account, wanted.user);
+        let token = std::str::from_utf8(bearer.value())
+            .map_err(|_| odd(&attempted, "a bearer token that is no text"))?;
+        let body = json!({ "data": {
+            "CLIENT_APP_ID": "Keyferry",
+            "CLIENT_APP_VERSION": env!("CARGO_PKG_VERSION"),
+            "ACCOUNT_NAME": self.account,
+            "LOGIN_NAME": wanted.user,
+            "AUTHENTICATOR": "OAUTH",
+            "TOKEN": token,
+            "SESSION_PARAMETERS": { "CLIENT_SESSION_KEEP_ALIVE": false },
+            "CLIENT_ENVIRONMENT": { "APPLICATION": "Keyferry", "OS": std::env::consts::OS },
+            "CLIENT_CAPABILITIES": { "SMK_ID_AS_STRING": true },
+        }});
+        let request = self
+            .post("session/v1/login-request", HeaderValue::from_static("Snowflake Token=\"None\""))?
+            .query(&[("warehouse", wanted.warehouse), ("roleName", wanted.role)]);
+        let asked_at = SystemTime::now();
+        let answer = self.send(&attempted, request, body, token.len()).await?;
+        let reply: LoggedIn = data(&attempted, &answer)?;
+        let login = SnowflakeLogin {
+            service: Arc::clone(self),
+            grant: session_grant(&attempted, &reply.token, reply.validity_in_seconds, asked_at)?,
+            master: reply.master_token,
+            session_id: match reply.session_id {
+                SessionId::Number(number) => number.to_string(),
+                SessionId::Text(text) if text.len() <= 32 && text.bytes().all(|b| b.is_ascii_digit()) => text,
+                SessionId::Text(_) => return Err(odd(&attempted, "a session id that is no number")),
+            },
+            role: reply.session_info.role_name.unwrap_or_default(),
+            warehouse: reply.session_info.warehouse_name.unwrap_or_default(),
+        };
+        login.insist_on(&attempted, &wanted).await
+    }
+
+    fn post(&self, path: &str, authorization: HeaderValue) -> Result<RequestBuilder, UpstreamError> {
+        let mut authorization = authorization;
+        authorization.set_sensitive(true);
+        let url = self.base.join(path).map_err(|_| odd("calling Snowflake", "no address"))?;
+        let id = || uuid::Uuid::new_v4().to_string();
+        Ok(self
+            .http
+            .request(Method::POST, url)
+            .query(&[("requestId", id()), ("request_guid", id())])
+            .header("accept", "application/snowflake")
+            .header("authorization", authorization))
+    }
+
+    /// Sends a body that holds a token, and wipes it.
+    async fn send(
+        &self,
+        attempted: &str,
+        request: RequestBuilder,
+        mut body: serde_json::Value,
+        token_length: usize,
+    ) -> Result<Answer, UpstreamError> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(1024 + token_length));
+        let written = serde_json::to_writer(&mut *bytes, &body);
+        wipe(&mut body);
+        written.map_err(|_| odd(attempted, "a request that cannot be written"))?;
+        let request = request.header("content-type", "application/json").body(wiped_body(bytes));
+        let answer = self.http.send(attempted, request).await?;
+        verdict(attempted, &answer)?;
+        Ok(answer)
+    }
+}
+
+impl SnowflakeLogin {
+    /// The session token that holds now.
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// The session's id, as `CURRENT_SESSION()` prints it.
+    pub fn session_id(&self) -> &str {
+        &self.session_id
+    }
+
+    /// The role that Snowflake says is in use.
+    pub fn role(&self) -> &str {
+        &self.role
+    }
+
+    /// The warehouse that Snowflake says is in use.
+    pub fn warehouse(&self) -> &str {
+        &self.warehouse
+    }
+
+    /// Trades session and master token for new ones. When it fails the old ones are still held.
+    ///
+    /// An error of the class `expired` says that the session is gone: open a new one.
+    pub async fn renew(&mut self) -> Result<(), UpstreamError> {
+        let attempted = format!("renewing session {} of {}", self.session_id, self.service.account);
+        let old = self.session_token();
+        let body = json!({ "oldSessionToken": old.expose(), "requestType": "RENEW" });
+        let request = self.service.post("session/token-request", authorization(&self.master, &attempted)?)?;
+        let asked_at = SystemTime::now();
+        let length = old.expose().len();
+        let answer = self.service.send(&attempted, request, body, length).await?;
+        let reply: Renewed = data(&attempted, &answer)?;
+        self.grant = session_grant(&attempted, &reply.session_token, reply.validity_in_seconds, asked_at)?;
+        self.master = reply.master_token;
+        Ok(())
+    }
+
+    /// Ends the session at Snowflake, which also rolls back its open transaction. Best effort, 5 seconds.
+    pub async fn close(self) {
+        let attempted = format!("closing session {} of {}", self.session_id, self.service.account);
+        let outcome = tokio::time::timeout(CLOSE_DEADLINE, async {
+            let token = self.session_token();
+            let request = self.service.post("session", authorization(&token, &attempted)?)?;
+            self.service.send(&attempted, request.query(&[("delete", "true")]), json!({}), 0).await
+        })
+        .await;
+        match outcome {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the session dies of idleness"),
+            Err(_) => tracing::warn!("{attempted} took too long; the session dies of idleness"),
+        }
+    }
+
+    fn session_token(&self) -> Secret {
+        // Made from a Secret's text, so it is text.
+        Secret::new(String::from_utf8_lossy(self.grant.value()).into_owned())
+    }
+
+    /// A login with a role that the user may not use can succeed with another one: that is no success here.
+    async fn insist_on(self, attempted: &str, wanted: &Wanted<'_>) -> Result<Self, UpstreamError> {
+        let refuse = |what: &str, wanted: &str, advice: &str| {
+            let found = format!("Snowflake did not take the {what} {wanted}");
+            UpstreamError::new(UpstreamName::Snowflake, ErrorClass::Denied, attempted, found, advice)
+        };
+        let error = if !same_name(wanted.role, &self.role) {
+            refuse("role", wanted.role, "grant it to the user, and allow it in the security integration")
+        } else if !same_name(wanted.warehouse, &self.warehouse) {
+            refuse("warehouse", wanted.warehouse, "make it, and grant USAGE on it to the role")
+        } else {
+            return Ok(self);
+        };
+        self.close().await;
+        Err(error)
+    }
+}
+
+/// Names compare as Snowflake reads them: without quotes, in any case.
+fn same_name(wanted: &str, found: &str) -> bool {
+    let bare = |name: &str| name.trim_matches('"').to_owned();
+    wanted.is_empty() || bare(wanted).eq_ignore_ascii_case(&bare(found))
+}
+
+fn authorization(token: &Secret, attempted: &str) -> Result<HeaderValue, UpstreamError> {
+    let text = Zeroizing::new(format!("Snowflake Token=\"{}\"", token.expose()));
+    HeaderValue::from_str(&text).map_err(|_| odd(attempted, "a token that no header could carry"))
+}
+
+fn session_grant(
+    attempted: &str,
+    token: &Secret,
+    seconds: i64,
+    asked_at: SystemTime,
+) -> Result<Grant, UpstreamError> {
+    if seconds <= 0 || seconds > ABSURD_LIFE {
+        return Err(odd(attempted, "a session token with an impossible life"));
+    }
+    let text = token.expose();
+    if text.is_empty() || text.len() > 32 * 1024 || !text.bytes().all(|b| b.is_ascii_graphic() && b != b'"') {
+        return Err(odd(attempted, "a session token that no header could carry"));
+    }
+    let life = Duration::from_secs(seconds.unsigned_abs()).min(LONGEST_LIFE);
+    let generation = uuid::Uuid::new_v4().simple().to_string();
+    Ok(Grant::new(text.as_bytes().to_vec(), asked_at + life, generation))
+}
+
+fn data<T: serde::de::DeserializeOwned>(attempted: &str, answer: &Answer) -> Result<T, UpstreamError> {
+    serde_json::from_slice::<Envelope<T>>(&answer.body)
+        .ok()
+        .and_then(|envelope| envelope.data)
+        .ok_or_else(|| odd(attempted, "an answer without the tokens"))
+}
+
+fn verdict(attempted: &str, answer: &Answer) -> Result<(), UpstreamError> {
+    let status = answer.status.as_u16();
+    let error = |class, found: &str, advice: &str| {
+        UpstreamError::new(UpstreamName::Snowflake, class, attempted, found, advice)
+    };
+    match status {
+        200 => {}
+        429 | 500..=599 => {
+            let advice = "nothing to do: it is tried again; see status.snowflake.com if it lasts";
+            return Err(error(ErrorClass::Busy, "Snowflake is busy", advice)
+                .with_code(format!("HTTP {status}"))
+                .with_retry_after(answer.retry_after()));
+        }
+        403 | 404 => {
+            let advice = "correct the grant's `account`; if it is right, check the account's network policy";
+            return Err(error(ErrorClass::NotFound, "no such account at this address", advice)
+                .with_code(format!("HTTP {status}")));
+        }
+        _ => return Err(odd(attempted, "an unexpected status").with_code(format!("HTTP {status}"))),
+    }
+    let verdict: Verdict = serde_json::from_slice(&answer.body)
+        .map_err(|_| odd(attempted, "an answer that is not Snowflake's"))?;
+    if verdict.success {
+        return Ok(());
+    }
+    let code = verdict.code.filter(|c| c.len() <= 8 && c.bytes().all(|b| b.is_ascii_digit()));
+    let (class, found, advice) = refusal(code.as_deref().unwrap_or_default());
+    let error = error(class, found, advice);
+    Err(match code {
+        Some(code) => error.with_code(code),
+        None => error,
+    })
+}
+
+fn refusal(code: &str) -> (ErrorClass, &'static str, &'static str) {
+    match code {
+        "390303" => (
+            ErrorClass::Credential,
+            "the access token is not accepted",
+            "check issuer, audience and JWKS address of the security integration (`DESC INTEGRATION`), and the user's login name",
+        ),
+        "390318" => (ErrorClass::Expired, "the access token has ended", "ask for a new one"),
+        "390317" | "390189" => (
+            ErrorClass::Denied,
+            "the role does not exist or the user may not use it",
+            "grant it to the user, and allow it in the security integration",
+        ),
+        "390201" | "390202" => (
+            ErrorClass::Denied,
+            "the warehouse does not exist or the role may not use it",
+            "grant USAGE on it",
+        ),
+        "390100" | "390309" => (
+            ErrorClass::Credential,
+            "the user is unknown, or is not the one that the access token names",
+            "compare the user's LOGIN_NAME with the claim that the security integration maps",
+        ),
+        "390101" | "390102" => (
+            ErrorClass::Denied,
+            "the user is disabled or locked",
+            "enable it: `ALTER USER ... SET DISABLED = FALSE`",
+        ),
+        "390422" | "390420" => (
+            ErrorClass::Denied,
+            "the network policy refuses this address",
+            "add the broker's address to the user's or the account's network policy",
+        ),
+        "390144" | "394304" => (
+            ErrorClass::Credential,
+            "the key-pair token is not accepted",
+            "compare the public key's fingerprint with `DESC USER`",
+        ),
+        "390104" | "390108" | "390110" | "390111" | "390112" | "390114" | "390115" => {
+            (ErrorClass::Expired, "the session or its master token has ended", "open a new session")
+        }
+        _ => (ErrorClass::Denied, "Snowflake refuses", "look the code up in LOGIN_HISTORY"),
+    }
+}
+
+fn odd(attempted: &str, found: &str) -> UpstreamError {
+    let advice = "check that the address is Snowflake's own";
+    UpstreamError::new(UpstreamName::Snowflake, ErrorClass::BadReply, attempted, found, advice)
+}
+
+/// Wipes every text of a request's body.
+fn wipe(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) => text.zeroize(),
+        serde_json::Value::Array(list) => list.iter_mut().for_each(wipe),
+        serde_json::Value::Object(map) => map.values_mut().for_each(wipe),
+        _ => {}
+    }
+}
