@@ -1,0 +1,39 @@
+# Keyferry. `make help` says what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+ARGS ?=
+
+.PHONY: help packages build demo test lint judges fmt clean
+
+help: ## This list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+packages:
+	@tests/setup/packages.sh
+
+build: packages ## Builds broker, loader and local-dev (profile dev, opt-level 1)
+	@echo "build: broker, loader, local-dev and the stand-ins; the first time takes some minutes"
+	@$(CARGO) build --locked --workspace --bins
+
+demo: build ## Moves sample tables from a local SQL Server to a local Snowflake and proves it (ARGS="--scale 0.1", "--keep")
+	@target/debug/local-dev $(ARGS)
+
+test: packages ## All tests that need only Rust, a C compiler and Debian's packages
+	@tests/setup/test.sh
+
+judges: packages ## Third-party clients against the stand-ins (needs Python 3; installs into tests/judges/.venv)
+	@tests/judges/run.sh
+
+lint: packages ## rustfmt, clippy with warnings denied, and the dependency fence
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null 2>&1; then $(CARGO) deny --workspace check; else \
+	  echo "lint: cargo-deny is not installed (cargo install --locked cargo-deny); the fence itself is also held by the boundary tests"; fi
+
+fmt:
+	@$(CARGO) fmt --all
+
+clean: ## Removes what was built
+	@$(CARGO) clean
