@@ -8,7 +8,9 @@ use super::{relay::RelayError, tls::TlsFailure};
 #[derive(Debug, thiserror::Error)]
 pub enum TdsError {
     /// The server's name did not resolve, or nobody accepts connections there.
-    #[error("cannot connect to SQL Server at {host}:{port}: {source}; check `source.host` and `source.port` and the network policy")]
+    #[error(
+        "cannot connect to SQL Server at {host}:{port}: {source}; check `source.host` and `source.port` and the network policy"
+    )]
     Connect {
         /// The host that was tried.
         host: String,
@@ -18,7 +20,9 @@ pub enum TdsError {
         source: io::Error,
     },
     /// The transport broke in the middle of something.
-    #[error("the connection to SQL Server broke while {during}: {source}; the statement's outcome is unknown, use a new connection")]
+    #[error(
+        "the connection to SQL Server broke while {during}: {source}; the statement's outcome is unknown, use a new connection"
+    )]
     Io {
         /// What was being done.
         during: &'static str,
@@ -26,7 +30,9 @@ pub enum TdsError {
         source: io::Error,
     },
     /// The server closed the connection before its answer was complete.
-    #[error("SQL Server closed the connection while {during}; look into its error log, then use a new connection")]
+    #[error(
+        "SQL Server closed the connection while {during}; look into its error log, then use a new connection"
+    )]
     Closed {
         /// What was being done.
         during: &'static str,
@@ -133,9 +139,37 @@ impl ServerError {
         // own: deadlock victim, lock timeout, snapshot conflict, out of memory, database in transition.
         matches!(
             self.number,
-            40613 | 40197 | 40501 | 40540 | 49918 | 49919 | 49920 | 10928 | 10929 | 10053 | 10054 | 10060 | 1205
-                | 1222 | 3960 | 926 | 701 | 802 | 8645 | 8651 | 4060 | 4221 | 615 | 233 | 64 | 6005 | 18401 | 17142
-                | 976 | 983 | 3906
+            40613
+                | 40197
+                | 40501
+                | 40540
+                | 49918
+                | 49919
+                | 49920
+                | 10928
+                | 10929
+                | 10053
+                | 10054
+                | 10060
+                | 1205
+                | 1222
+                | 3960
+                | 926
+                | 701
+                | 802
+                | 8645
+                | 8651
+                | 4060
+                | 4221
+                | 615
+                | 233
+                | 64
+                | 6005
+                | 18401
+                | 17142
+                | 976
+                | 983
+                | 3906
         )
     }
 }
@@ -149,7 +183,9 @@ fn hint(number: i32) -> Option<&'static str> {
         18456 => "the login is known but refused: the state in the server's own error log says why",
         4060 => "the database does not exist or this login has no user in it: check `source.database`",
         18470 | 18486 => "the login is disabled or locked: ask the server's administrator",
-        3952 => "snapshot isolation is off: ALTER DATABASE ... SET ALLOW_SNAPSHOT_ISOLATION ON, or `consistency: read_committed`",
+        3952 => {
+            "snapshot isolation is off: ALTER DATABASE ... SET ALLOW_SNAPSHOT_ISOLATION ON, or `consistency: read_committed`"
+        }
         3960 => "a row changed meanwhile under snapshot isolation: try again",
         1205 => "chosen as the victim of a deadlock: try again",
         229 | 230 => "grant SELECT on it to the loader's user",
