@@ -12,6 +12,7 @@ use std::{
 };
 
 pub use error::ConfigError;
+pub(crate) use error::nearest;
 use serde::Serialize;
 
 use crate::model::TableName;

@@ -1,1 +1,3 @@
 //! Catalog to chunks, types and statements.
+
+pub mod sql;

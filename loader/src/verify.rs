@@ -1,1 +1,153 @@
-//! Source against target.
+//! Source against target: the SQL that each side recomputes its witness with, and the verdict.
+//!
+//! The source is asked inside the chunk's own transaction, the target over the staging table before it is
+//! published.
+
+mod source_sql;
+mod target_sql;
+
+use std::fmt;
+
+use serde::Serialize;
+pub use source_sql::source_sql;
+pub use target_sql::target_sql;
+
+use crate::{
+    model::{ColumnPlan, KeyRange, TableName, TablePlan},
+    witness::{Difference, Observed, ObservedColumn, Side, Witness, WitnessError, compare},
+};
+
+/// How much is compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Rows only.
+    Counts,
+    /// Rows, values that are not NULL, and an exact sum of every column.
+    #[default]
+    Sums,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Counts => "counts",
+            Self::Sums => "sums",
+        })
+    }
+}
+
+/// The rows that were compared do not agree. The target was left as it was.
+#[derive(Debug, thiserror::Error)]
+#[error("{table} is not the same on both sides in chunk {chunk} ({range}):{differences}{hint}")]
+pub struct Mismatch {
+    /// The source table.
+    pub table: TableName,
+    /// The chunk's number, or "all".
+    pub chunk: String,
+    /// Its key range.
+    pub range: KeyRange,
+    /// All that differs.
+    pub differences: Differences,
+    /// What else may explain it.
+    pub hint: &'static str,
+}
+
+/// Differences, a line each; the first ten are shown.
+#[derive(Debug)]
+pub struct Differences(pub Vec<Difference>);
+
+impl fmt::Display for Differences {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 10;
+        for difference in self.0.iter().take(SHOWN) {
+            write!(f, "\n  {difference}")?;
+        }
+        match self.0.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "\n  and {more} more"),
+        }
+    }
+}
+
+const HIDDEN_ROWS: &str = "\nIf a row access or masking policy lies on the target, the loader's role may not see what it loaded: \
+                           check POLICY_REFERENCES, and exempt the role.";
+
+/// Compares what passed through the loader with what the source says about the same range.
+pub fn check_source(
+    table: &TablePlan,
+    chunk: u32,
+    range: &KeyRange,
+    loader: &Witness,
+    server: &Observed,
+) -> Result<(), Mismatch> {
+    let differences = compare(Side::Source, &table.columns, loader, server);
+    verdict(table, chunk.to_string(), range.clone(), differences, "")
+}
+
+/// Compares the sum of all chunks with what the target says about a whole table.
+pub fn check_target(table: &TablePlan, loader: &Witness, server: &Observed) -> Result<(), Mismatch> {
+    let differences = compare(Side::Target, &table.columns, loader, server);
+    let fewer = server.rows < loader.rows
+        || server.columns.iter().zip(&loader.columns).any(|(theirs, mine)| theirs.count < mine.count);
+    verdict(table, "all".into(), KeyRange::default(), differences, if fewer { HIDDEN_ROWS } else { "" })
+}
+
+fn verdict(
+    table: &TablePlan,
+    chunk: String,
+    range: KeyRange,
+    differences: Vec<Difference>,
+    hint: &'static str,
+) -> Result<(), Mismatch> {
+    if differences.is_empty() {
+        Ok(())
+    } else {
+        let differences = Differences(differences);
+        Err(Mismatch { table: table.source.clone(), chunk, range, differences, hint })
+    }
+}
+
+/// Reads a server's answer to [`source_sql`] or [`target_sql`].
+pub fn observed(
+    side: Side,
+    level: Level,
+    columns: &[ColumnPlan],
+    rows: &[Vec<Option<String>>],
+) -> Result<Observed, WitnessError> {
+    let row = rows.first().map(Vec::as_slice).unwrap_or_default();
+    let mut values = row.iter().map(Option::as_deref);
+    let mut next = || values.next().flatten();
+    let count = |text: Option<&str>| {
+        let unreadable = || WitnessError::Number {
+            what: format!("a count from {side}"),
+            text: text.unwrap_or("nothing").chars().take(48).collect(),
+        };
+        text.and_then(|t| t.parse::<u64>().ok()).ok_or_else(unreadable)
+    };
+    let mut observed = Observed { rows: count(next())?, columns: Vec::new() };
+    if level == Level::Counts {
+        return Ok(observed);
+    }
+    for column in columns {
+        let mut found = ObservedColumn { count: count(next())?, ..ObservedColumn::default() };
+        for measure in side.measures(column) {
+            found.sums.push(measure.read(&mut next)?);
+        }
+        if side == Side::Target && target_sql::has_extremes(column) {
+            let (low, high) = (next(), next());
+            found.extremes = float(low)?.zip(float(high)?);
+        }
+        observed.columns.push(found);
+    }
+    Ok(observed)
+}
+
+fn float(text: Option<&str>) -> Result<Option<f64>, WitnessError> {
+    let Some(text) = text else { return Ok(None) };
+    let number = text.parse().map_err(|_| WitnessError::Number {
+        what: "a float from Snowflake".into(),
+        text: text.chars().take(48).collect(),
+    })?;
+    Ok(Some(number))
+}
