@@ -3,11 +3,7 @@
 //! Each grant has one [`Slot`], which one renewal task ([`renew`](crate::renew)) fills. Callers never
 //! call an issuer: they read the slot, or ask the task for one more attempt and wait for it together.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use keyferry_proto::grant::Grant;
 use tokio::{
@@ -15,7 +11,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{config::GrantName, policy::Permit, schedule, upstream::UpstreamError};
+use crate::{clock::End, config::GrantName, policy::Permit, upstream::UpstreamError};
 
 /// How long a caller waits for a token that has to be issued first.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -139,7 +135,7 @@ struct View {
 #[derive(Clone)]
 struct Held {
     grant: Grant,
-    ends: Instant,
+    end: End,
     rejected: bool,
 }
 
@@ -160,15 +156,8 @@ pub struct SlotState {
 }
 
 impl Held {
-    /// What is left by both clocks: the monotonic one stands still while the machine is suspended, the
-    /// other one can be set.
-    fn left(&self) -> Duration {
-        let by_wall = self.grant.expires_at().duration_since(SystemTime::now()).unwrap_or_default();
-        self.ends.saturating_duration_since(Instant::now()).min(by_wall)
-    }
-
     fn serves(&self) -> bool {
-        !self.rejected && !self.left().is_zero()
+        !self.rejected && !self.end.left().is_zero()
     }
 }
 
@@ -193,7 +182,7 @@ impl Slot {
         let view = self.view.borrow();
         SlotState {
             name: self.name.clone(),
-            left: view.held.as_ref().filter(|held| held.serves()).map(Held::left),
+            left: view.held.as_ref().filter(|held| held.serves()).map(|held| held.end.left()),
             error: view.failure.as_ref().map(|failure| failure.error.clone()),
         }
     }
@@ -227,7 +216,7 @@ impl Slot {
             let (grant, asked, longest) = (self.name.clone(), demand.min_ttl, view.longest_life);
             return Answer::Never(GrantError::TtlTooLong { grant, asked, longest });
         }
-        let held = view.held.as_ref().filter(|held| held.serves() && held.left() >= demand.min_ttl);
+        let held = view.held.as_ref().filter(|held| held.serves() && held.end.left() >= demand.min_ttl);
         if let Some(held) = held {
             let otherwise = if view.failure.is_some() { Freshness::UpstreamDown } else { Freshness::Cached };
             let freshness = freshness.filter(|_| view.failure.is_none()).unwrap_or(otherwise);
@@ -265,9 +254,10 @@ impl Slot {
 
     /// Notes a token. One that has ended already, or that has no life at all, is refused.
     pub(crate) fn publish(&self, grant: Grant) -> Result<Duration, Lapsed> {
-        let life = schedule::trusted_life(SystemTime::now(), grant.expires_at()).ok_or(Lapsed)?;
+        let end = End::of(grant.expires_at()).ok_or(Lapsed)?;
+        let life = end.left();
         self.view.send_modify(|view| {
-            view.held = Some(Held { grant, ends: Instant::now() + life, rejected: false });
+            view.held = Some(Held { grant, end, rejected: false });
             view.longest_life = view.longest_life.max(life);
             view.failure = None;
             view.attempts += 1;
@@ -283,16 +273,11 @@ impl Slot {
         });
     }
 
-    /// Waits until the held token has `left` or less to live, looking again now and then because a
-    /// suspended machine's timers stand still; returns at once when none is held.
+    /// Waits until the held token has `left` or less to live; returns at once when none is held.
     pub(crate) async fn until_left(&self, left: Duration) {
-        const LOOK_AGAIN: Duration = Duration::from_secs(30);
-        loop {
-            let Some(now_left) = self.view.borrow().held.as_ref().map(Held::left) else { return };
-            match now_left.checked_sub(left) {
-                None | Some(Duration::ZERO) => return,
-                Some(wait) => tokio::time::sleep(wait.min(LOOK_AGAIN)).await,
-            }
+        let end = self.view.borrow().held.as_ref().map(|held| held.end);
+        if let Some(end) = end {
+            end.until_left(left).await;
         }
     }
 

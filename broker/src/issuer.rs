@@ -48,8 +48,7 @@ pub trait Upstreams: Issuer {
 /// One Kerberos exchange.
 pub trait Exchange: Send + 'static {
     /// Takes what the server sent and makes the next token.
-    fn step(&mut self, server_token: &[u8])
-    -> impl Future<Output = Result<RelayStep, UpstreamError>> + Send;
+    fn step(&mut self, server_token: &[u8]) -> impl Future<Output = Result<RelayStep, UpstreamError>> + Send;
 }
 
 /// One Snowflake session.

@@ -133,7 +133,12 @@ impl Policy {
         if self.allows(caller, &permit.pipeline, grant, wanted) {
             return Ok(Permit { allowed: wanted, ..permit });
         }
-        Err(Denied::OtherUse { pipeline: permit.pipeline, grant: permit.grant, allowed: permit.allowed, wanted })
+        Err(Denied::OtherUse {
+            pipeline: permit.pipeline,
+            grant: permit.grant,
+            allowed: permit.allowed,
+            wanted,
+        })
     }
 
     /// Like [`authorize`](Self::authorize), for what any use of the grant allows.
@@ -182,10 +187,9 @@ impl Policy {
         let uid = caller.uid();
         match (named, own.first()) {
             (_, None) => Err(Denied::UnknownCaller { uid, gid: caller.gid() }),
-            (Some(name), _) => own
-                .get(name)
-                .copied()
-                .ok_or_else(|| Denied::NotItsPipeline { uid, pipeline: name.clone() }),
+            (Some(name), _) => {
+                own.get(name).copied().ok_or_else(|| Denied::NotItsPipeline { uid, pipeline: name.clone() })
+            }
             (None, Some(only)) if own.len() == 1 => Ok(only),
             (None, _) => {
                 let pipelines = own.iter().map(ToString::to_string).collect();

@@ -19,7 +19,13 @@ fn two_pipelines() -> Policy {
     ])
 }
 
-fn ask(policy: &Policy, uid: u32, pipeline: Option<&str>, grant: &str, wanted: Use) -> Result<Permit, Denied> {
+fn ask(
+    policy: &Policy,
+    uid: u32,
+    pipeline: Option<&str>,
+    grant: &str,
+    wanted: Use,
+) -> Result<Permit, Denied> {
     let pipeline = pipeline.map(|p| p.parse().unwrap());
     policy.authorize(&Caller::new(uid, 7), pipeline.as_ref(), &grant.parse().unwrap(), wanted)
 }
@@ -32,7 +38,10 @@ fn a_caller_gets_what_its_entry_names_and_nothing_else() {
     let denied = ask(&policy, 10002, Some("sales"), "sql", Use::Session).unwrap_err();
     assert_eq!(denied.to_string(), "policy allows pipeline `sales` the grant `sql` as relay, not as session");
     assert_eq!(ask(&policy, 1, None, "sql", Use::Relay).unwrap_err().reason(), "unknown_caller");
-    assert_eq!(ask(&policy, 10002, Some("dbt"), "snow", Use::Token).unwrap_err().reason(), "not_its_pipeline");
+    assert_eq!(
+        ask(&policy, 10002, Some("dbt"), "snow", Use::Token).unwrap_err().reason(),
+        "not_its_pipeline"
+    );
 }
 
 #[test]
@@ -64,7 +73,13 @@ fn a_refusal_does_not_tell_whether_another_callers_grant_exists() {
 }
 
 /// The rule in one sentence: some entry of this caller and of the meant pipeline allows exactly this.
-fn model(entries: &[PolicyEntry], caller: Caller, named: Option<&PipelineName>, grant: &GrantName, wanted: Use) -> bool {
+fn model(
+    entries: &[PolicyEntry],
+    caller: Caller,
+    named: Option<&PipelineName>,
+    grant: &GrantName,
+    wanted: Use,
+) -> bool {
     let mine: Vec<&PolicyEntry> = entries
         .iter()
         .filter(|e| e.caller.uid == caller.uid())

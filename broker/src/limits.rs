@@ -1,0 +1,150 @@
+//! What one uid may take: so many at once, and so many calls a second.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::time::Instant;
+
+/// Counts what each uid has open, up to a most.
+#[derive(Clone)]
+pub struct PerUid {
+    most: usize,
+    open: Arc<Mutex<HashMap<u32, usize>>>,
+}
+
+impl PerUid {
+    /// At most so many at once.
+    pub fn new(most: usize) -> Self {
+        Self { most, open: Arc::default() }
+    }
+
+    /// The most that one uid may have.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// A place for one more of this uid, given back when dropped; none when it has its share.
+    pub fn take(&self, uid: u32) -> Option<Taken> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(uid).or_default();
+        if *count >= self.most {
+            return None;
+        }
+        *count += 1;
+        Some(Taken { uid, open: Arc::clone(&self.open) })
+    }
+}
+
+/// One place that a uid has taken.
+pub struct Taken {
+    uid: u32,
+    open: Arc<Mutex<HashMap<u32, usize>>>,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.uid);
+            }
+        }
+    }
+}
+
+/// Whether a call may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// It may.
+    Yes,
+    /// It may not, and it is the first of a row: worth a line in the audit log.
+    FirstRefused,
+    /// It may not, like the one before it.
+    Refused,
+}
+
+/// A bucket per uid that fills at a steady rate and holds two seconds' worth.
+pub struct Rate {
+    per_second: f64,
+    buckets: Mutex<HashMap<u32, Bucket>>,
+}
+
+struct Bucket {
+    calls: f64,
+    at: Instant,
+    refusing: bool,
+}
+
+/// Full buckets are forgotten beyond this many uids.
+const REMEMBERED: usize = 1024;
+
+impl Rate {
+    /// So many calls a second per uid.
+    pub fn new(per_second: u32) -> Self {
+        Self { per_second: f64::from(per_second), buckets: Mutex::default() }
+    }
+
+    /// Takes one call out of the uid's bucket.
+    pub fn pass(&self, uid: u32) -> Pass {
+        let now = Instant::now();
+        let most = self.per_second * 2.0;
+        let fill = |bucket: &Bucket| {
+            (now - bucket.at).as_secs_f64().mul_add(self.per_second, bucket.calls).min(most)
+        };
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() >= REMEMBERED {
+            buckets.retain(|_, bucket| fill(bucket) < most);
+        }
+        let bucket = buckets.entry(uid).or_insert(Bucket { calls: most, at: now, refusing: false });
+        bucket.calls = fill(bucket);
+        bucket.at = now;
+        if bucket.calls >= 1.0 {
+            bucket.calls -= 1.0;
+            bucket.refusing = false;
+            Pass::Yes
+        } else if std::mem::replace(&mut bucket.refusing, true) {
+            Pass::Refused
+        } else {
+            Pass::FirstRefused
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn each_uid_has_its_own_share_and_gets_it_back() {
+        let share = PerUid::new(2);
+        let (one, _two) = (share.take(7).unwrap(), share.take(7).unwrap());
+        assert!(share.take(7).is_none());
+        assert!(share.take(8).is_some());
+        drop(one);
+        assert!(share.take(7).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_passes_then_the_rate_holds_and_others_are_not_touched() {
+        let rate = Rate::new(10);
+        assert!((0..20).all(|_| rate.pass(7) == Pass::Yes));
+        assert_eq!((rate.pass(7), rate.pass(7)), (Pass::FirstRefused, Pass::Refused));
+        assert_eq!(rate.pass(8), Pass::Yes);
+        tokio::time::advance(Duration::from_millis(500)).await;
+        assert_eq!((0..20).filter(|_| rate.pass(7) == Pass::Yes).count(), 5);
+    }
+
+    #[test]
+    fn many_uids_do_not_fill_the_memory() {
+        let rate = Rate::new(1);
+        for uid in 0..100_000 {
+            rate.pass(uid);
+        }
+        assert!(rate.buckets.lock().unwrap().len() <= 100_000);
+    }
+}
