@@ -154,7 +154,8 @@ async fn object_id(
     let rows = ask(catalog, &about, &sql::object(name)).await?;
     let Some(row) = rows.first() else {
         let names = ask(catalog, &about, sql::TABLES).await?;
-        let names: Vec<_> = names.iter().filter_map(|r| Some(format!("{}.{}", text(r, 0)?, text(r, 1)?))).collect();
+        let names: Vec<_> =
+            names.iter().filter_map(|r| Some(format!("{}.{}", text(r, 0)?, text(r, 1)?))).collect();
         let near = crate::config::nearest(&about, names.iter().map(String::as_str));
         let near = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
         return Err(CatalogError::NoTable { table: name.clone(), database: database.name.clone(), near });
@@ -219,7 +220,8 @@ async fn size(
     object_id: i64,
 ) -> Result<(u64, bool, Option<u64>), CatalogError> {
     let about = name.to_string();
-    let number = |row: Option<&Vec<Option<String>>>, at: usize| row.and_then(|r| text(r, at)?.parse::<u64>().ok());
+    let number =
+        |row: Option<&Vec<Option<String>>>, at: usize| row.and_then(|r| text(r, at)?.parse::<u64>().ok());
     match catalog.ask(&sql::size(object_id)).await {
         Ok(rows) => {
             if let Some(count) = number(rows.first(), 0) {
@@ -263,7 +265,8 @@ pub mod sql {
     use crate::model::TableName;
 
     /// Whether SNAPSHOT is allowed: 1 is ON.
-    pub const DATABASE: &str = "SELECT name, snapshot_isolation_state FROM sys.databases WHERE name = DB_NAME()";
+    pub const DATABASE: &str =
+        "SELECT name, snapshot_isolation_state FROM sys.databases WHERE name = DB_NAME()";
     /// Every visible table, for "did you mean".
     pub const TABLES: &str = "SELECT TOP (5000) s.name, t.name FROM sys.tables AS t \
                               JOIN sys.schemas AS s ON s.schema_id = t.schema_id ORDER BY s.name, t.name";

@@ -1,3 +1,251 @@
-//! Catalog to chunks, types and statements.
+//! From the catalog to a plan: columns with exact types, chunks, names, and everything that will be said and
+//! done, before anything moves. Read-only.
 
+mod chunks;
+mod columns;
+mod literal;
+pub(crate) mod print;
 pub mod sql;
+mod statements;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::{
+    catalog::{self, Catalog, CatalogError},
+    config::{ByteSize, Consistency, Pipeline, Table},
+    ledger::Ledger,
+    model::{ColumnPlan, TableName, TablePlan, TargetName},
+    verify::Level,
+};
+
+/// How long a claim stands without being renewed, by Snowflake's clock.
+pub const LEASE: Duration = Duration::from_secs(15 * 60);
+
+/// Why no plan can be made. Every message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The catalog could not be asked, or its answer rules the table out.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The database allows no SNAPSHOT transactions.
+    #[error(
+        "{database} does not allow snapshot isolation, which `consistency: per_chunk` needs. Either run \
+         ALTER DATABASE {} SET ALLOW_SNAPSHOT_ISOLATION ON, or write `consistency: read_committed`: rows that \
+         change while they are read can then be missed or seen twice",
+        crate::model::bracketed(database)
+    )]
+    NoSnapshot {
+        /// The source database.
+        database: String,
+    },
+    /// Columns that cannot cross.
+    #[error("{table} cannot be carried as configured (pipeline file, line {line}):{}", list(problems))]
+    Columns {
+        /// The source table.
+        table: TableName,
+        /// Where it stands in the file.
+        line: u64,
+        /// One line for each column.
+        problems: Vec<String>,
+    },
+    /// The chunks are so small that there would be too many.
+    #[error(
+        "{table} would be cut into {chunks} chunks, more than {most}; raise `limits.chunk_mib` or `limits.chunk_rows`"
+    )]
+    TooManyChunks {
+        /// The source table.
+        table: TableName,
+        /// How many there would be.
+        chunks: u64,
+        /// How many there may be.
+        most: u64,
+    },
+    /// The memory budget cannot hold the widest row.
+    #[error(
+        "`limits.memory_mib` is {budget}, but {table} can have rows that need {floor} with {connections} connections; \
+         raise it, or lower `limits.connections`"
+    )]
+    Memory {
+        /// The table with the widest rows.
+        table: TableName,
+        /// The configured budget.
+        budget: ByteSize,
+        /// The least that works.
+        floor: ByteSize,
+        /// The configured connections.
+        connections: usize,
+    },
+}
+
+impl PlanError {
+    /// Whether the same question may be answered later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Catalog(CatalogError::Tds { source, .. }) if source.is_transient())
+    }
+}
+
+fn list(problems: &[String]) -> String {
+    problems.iter().map(|problem| format!("\n  {problem}")).collect()
+}
+
+/// The plan of a whole pipeline.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The source database.
+    pub database: String,
+    /// What the rows are a view of.
+    pub consistency: Consistency,
+    /// How much is verified before anything is published.
+    pub level: Level,
+    /// The budget.
+    pub memory_bytes: u64,
+    /// The least budget that the widest possible row needs.
+    pub memory_floor_bytes: u64,
+    /// The stage that files cross.
+    pub stage: TargetName,
+    /// In the order of the file.
+    pub tables: Vec<PlannedTable>,
+    /// Rights that the two logins need.
+    pub privileges: Vec<String>,
+}
+
+/// The plan of one table, with all that is said about it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlannedTable {
+    /// What the stages follow.
+    #[serde(flatten)]
+    pub plan: TablePlan,
+    /// Rows.
+    pub rows: u64,
+    /// Whether they were counted now; otherwise they are the catalog's statistics.
+    pub counted: bool,
+    /// Source bytes, estimated.
+    pub bytes: u64,
+    /// Columns that do not cross because the file says so.
+    pub excluded: Vec<String>,
+    /// What a reader should know: no key, computed columns, changed names.
+    pub notes: Vec<String>,
+    /// What could be lost; a loss needs an opt-in, so this is empty unless one was given.
+    pub losses: Vec<String>,
+    /// Per column, the witnesses on both sides.
+    pub witnesses: Vec<String>,
+    /// The statements at the source; of the chunks' the first stands for all.
+    pub source_statements: Vec<String>,
+    /// The statements at the target.
+    pub target_statements: Vec<String>,
+}
+
+/// Asks the catalog and decides.
+pub async fn plan(catalog: &mut impl Catalog, pipeline: &Pipeline, level: Level) -> Result<Plan, PlanError> {
+    let database = catalog::database(catalog, pipeline).await?;
+    if pipeline.source.consistency == Consistency::PerChunk && !database.snapshot_allowed {
+        return Err(PlanError::NoSnapshot { database: database.name });
+    }
+    let stage = target_name(pipeline, &pipeline.target.stage);
+    let mut tables = Vec::with_capacity(pipeline.tables.len());
+    for table in &pipeline.tables {
+        tables.push(plan_table(catalog, pipeline, &database, table, &stage, level).await?);
+    }
+    let memory_floor_bytes = check_memory(pipeline, &tables)?;
+    let ledger = ledger(pipeline);
+    Ok(Plan {
+        pipeline: pipeline.name.clone(),
+        database: database.name,
+        consistency: pipeline.source.consistency,
+        level,
+        memory_bytes: pipeline.limits.memory.bytes(),
+        memory_floor_bytes,
+        privileges: statements::privileges(pipeline, &ledger, &stage, &tables),
+        stage,
+        tables,
+    })
+}
+
+async fn plan_table(
+    catalog: &mut impl Catalog,
+    pipeline: &Pipeline,
+    database: &catalog::Database,
+    table: &Table,
+    stage: &TargetName,
+    level: Level,
+) -> Result<PlannedTable, PlanError> {
+    let found = catalog::table(catalog, database, &table.source).await?;
+    let chosen = columns::choose(table, &found, pipeline.target.identifiers)?;
+    let key = chunks::key_of(&found);
+    let row_bytes = chunks::row_bytes(&found, &chosen.columns);
+    let mut notes = chosen.notes;
+    if let Err(reason) = &key {
+        notes.push(format!("one chunk: {reason}"));
+    }
+    let key = key.ok();
+    let chunks =
+        chunks::cut(catalog, &table.source, &found, key.as_ref(), row_bytes, &pipeline.limits).await?;
+    let target = target_name(pipeline, &table.target);
+    let plan = TablePlan {
+        schema_hash: columns::schema_hash(&table.source, &target, &chosen.columns, key.as_ref()),
+        staging: target_name(pipeline, &format!("{}__KEYFERRY", table.target)),
+        source: table.source.clone(),
+        target,
+        columns: chosen.columns,
+        key,
+        chunks,
+    };
+    Ok(PlannedTable {
+        rows: found.rows,
+        counted: found.counted,
+        bytes: found.rows * row_bytes,
+        excluded: table.exclude.clone(),
+        notes,
+        losses: Vec::new(),
+        witnesses: plan.columns.iter().map(|c| columns::witnesses(c, level)).collect(),
+        source_statements: statements::source(&plan, &found, pipeline, level, row_bytes),
+        target_statements: statements::target(&ledger(pipeline), &plan, stage, level),
+        plan,
+    })
+}
+
+/// The ledger as this process claims in it: alone, it is the only shard.
+pub fn ledger(pipeline: &Pipeline) -> Ledger {
+    Ledger::new(&pipeline.target.database, &pipeline.target.schema, &pipeline.name, "shard 0/1", LEASE)
+}
+
+fn target_name(pipeline: &Pipeline, name: &str) -> TargetName {
+    TargetName {
+        database: pipeline.target.database.clone(),
+        schema: pipeline.target.schema.clone(),
+        name: name.to_owned(),
+    }
+}
+
+/// The part of the budget that one connection's batch may fill: of a quarter for batches, half is being filled
+/// while the other half is encoded.
+pub fn batch_bytes(memory: ByteSize, connections: usize) -> usize {
+    (memory.bytes() / 8 / connections.max(1) as u64) as usize
+}
+
+/// Every connection must be able to hold its widest row as one batch.
+fn check_memory(pipeline: &Pipeline, tables: &[PlannedTable]) -> Result<u64, PlanError> {
+    let widest = |t: &PlannedTable| widest_row(&t.plan.columns);
+    let connections = pipeline.limits.connections;
+    // Beside its batches a connection holds a part of an upload.
+    let each = |row: u64| (row * 8).max(ByteSize::mib(8).bytes());
+    let floor = |row: u64| ByteSize(ByteSize::mib(8).bytes() + each(row) * connections as u64);
+    let Some(table) = tables.iter().max_by_key(|t| widest(t)) else { return Ok(floor(0).bytes()) };
+    let (floor, budget) = (floor(widest(table)), pipeline.limits.memory);
+    if budget < floor {
+        return Err(PlanError::Memory { table: table.plan.source.clone(), budget, floor, connections });
+    }
+    Ok(floor.bytes())
+}
+
+/// The widest row of these columns, in bytes after decoding.
+pub fn widest_row(columns: &[ColumnPlan]) -> u64 {
+    columns.iter().map(|c| c.source.widest_bytes()).sum()
+}
+
+#[cfg(test)]
+mod tests;

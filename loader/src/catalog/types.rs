@@ -62,7 +62,9 @@ impl Declared {
 
     fn decimal(&self) -> Result<SourceType, Uncarried> {
         match (u8::try_from(self.precision), u8::try_from(self.scale)) {
-            (Ok(precision @ 1..=38), Ok(scale)) if scale <= precision => Ok(SourceType::Decimal { precision, scale }),
+            (Ok(precision @ 1..=38), Ok(scale)) if scale <= precision => {
+                Ok(SourceType::Decimal { precision, scale })
+            }
             _ => Err(self.uncarried("precision and scale are out of range")),
         }
     }
@@ -85,13 +87,17 @@ mod tests {
     use super::*;
 
     fn declared(name: &str, max_length: i32, precision: i32, scale: i32) -> Result<SourceType, Uncarried> {
-        Declared { name: name.into(), max_length, precision, scale, code_page: Some(CodePage(1252)) }.source_type()
+        Declared { name: name.into(), max_length, precision, scale, code_page: Some(CodePage(1252)) }
+            .source_type()
     }
 
     #[test]
     fn lengths_of_unicode_text_are_units_and_of_other_text_bytes() {
         assert_eq!(declared("nvarchar", 80, 0, 0), Ok(SourceType::NVarChar { units: 40 }));
-        assert_eq!(declared("varchar", 80, 0, 0), Ok(SourceType::VarChar { bytes: 80, code_page: CodePage(1252) }));
+        assert_eq!(
+            declared("varchar", 80, 0, 0),
+            Ok(SourceType::VarChar { bytes: 80, code_page: CodePage(1252) })
+        );
     }
 
     #[test]

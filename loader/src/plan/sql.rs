@@ -33,3 +33,18 @@ pub fn power_of_ten(exponent: i32) -> String {
     let zeros = |count: i32| "0".repeat(count.max(0) as usize);
     if exponent >= 0 { format!("1{}", zeros(exponent)) } else { format!("0.{}1", zeros(-exponent - 1)) }
 }
+
+/// Every `step`-th key in the server's own order: the counted quantiles by which a table is cut.
+pub fn quantiles(table: &crate::model::TableName, key: &str, step: u64) -> String {
+    let key = bracketed(key);
+    format!(
+        "SELECT q.{key} FROM (SELECT {key}, ROW_NUMBER() OVER (ORDER BY {key}) AS n FROM {}) AS q \
+         WHERE (q.n - 1) % {step} = 0 ORDER BY q.{key}",
+        table.sql()
+    )
+}
+
+/// A Unicode string literal.
+pub(super) fn string(text: &str) -> String {
+    format!("N'{}'", text.replace('\'', "''"))
+}

@@ -63,7 +63,8 @@ pub(super) fn check(table: &TargetName, columns: &[ColumnPlan], found: &Answer) 
         let name = &column.target_name;
         let wanted = column.source.snowflake();
         let Some(row) = (0..found.rows.len()).find(|&row| found.value(row, 0) == Some(name)) else {
-            let remedy = format!("ALTER TABLE {} ADD COLUMN {} {wanted}, or exclude it", table.sql(), quoted(name));
+            let remedy =
+                format!("ALTER TABLE {} ADD COLUMN {} {wanted}, or exclude it", table.sql(), quoted(name));
             return Err(error(name, "is missing there".to_owned(), remedy));
         };
         let there = Shape::from_row(found, row);
@@ -72,8 +73,7 @@ pub(super) fn check(table: &TargetName, columns: &[ColumnPlan], found: &Answer) 
             return Err(error(name, format!("is {there} there and the source needs {wanted}"), remedy));
         }
         if column.nullable && found.value(row, 6) == Some("NO") {
-            let remedy =
-                format!("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL", table.sql(), quoted(name));
+            let remedy = format!("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL", table.sql(), quoted(name));
             return Err(error(name, "is NOT NULL there and nullable at the source".to_owned(), remedy));
         }
     }
@@ -106,9 +106,15 @@ impl Shape {
     /// What a source type needs: less than the plan's own type where a declared length bounds the values.
     fn needed(source: SourceType) -> Self {
         match source {
-            SourceType::Char { bytes, .. } | SourceType::VarChar { bytes, .. } => Self::Text { length: bytes.into() },
-            SourceType::NChar { units } | SourceType::NVarChar { units } => Self::Text { length: units.into() },
-            SourceType::Binary { bytes } | SourceType::VarBinary { bytes } => Self::Binary { length: bytes.into() },
+            SourceType::Char { bytes, .. } | SourceType::VarChar { bytes, .. } => {
+                Self::Text { length: bytes.into() }
+            }
+            SourceType::NChar { units } | SourceType::NVarChar { units } => {
+                Self::Text { length: units.into() }
+            }
+            SourceType::Binary { bytes } | SourceType::VarBinary { bytes } => {
+                Self::Binary { length: bytes.into() }
+            }
             SourceType::Decimal { scale: 38, .. } => Self::Text { length: 41 },
             other => Self::parse(&other.snowflake()),
         }
@@ -117,7 +123,8 @@ impl Shape {
     /// Reads a type as the plan writes it, for example `NUMBER(10,2)`.
     fn parse(text: &str) -> Self {
         let (kind, arguments) = text.split_once('(').unwrap_or((text, ""));
-        let mut numbers = arguments.trim_end_matches(')').split(',').map(|part| part.trim().parse::<u64>().ok());
+        let mut numbers =
+            arguments.trim_end_matches(')').split(',').map(|part| part.trim().parse::<u64>().ok());
         let first = numbers.next().flatten();
         let second = numbers.next().flatten();
         match family(kind.trim()) {

@@ -1,0 +1,102 @@
+//! The plan for a reader: what, how much, how true, what it will do. Short lines, the bad news first.
+
+use std::fmt::{self, Write as _};
+
+use super::{Plan, PlannedTable};
+use crate::{config::ByteSize, report::grouped};
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Plan of {}: nothing has moved yet.\n", self.pipeline)?;
+        let rows: u64 = self.tables.iter().map(|t| t.rows).sum();
+        let bytes: u64 = self.tables.iter().map(|t| t.bytes).sum();
+        let chunks: usize = self.tables.iter().map(|t| t.plan.chunks.len()).sum();
+        let (tables, rows, chunks) = (self.tables.len(), grouped(rows), grouped(chunks as u64));
+        writeln!(
+            f,
+            "  moves        {tables} tables, about {rows} rows, {} of source data, {chunks} chunks",
+            ByteSize(bytes)
+        )?;
+        writeln!(f, "  consistency  {}", self.consistency.statement())?;
+        writeln!(f, "  verify       {} before anything is published", self.level)?;
+        let (memory, floor) = (ByteSize(self.memory_bytes), ByteSize(self.memory_floor_bytes));
+        writeln!(f, "  memory       {memory}; the widest possible row needs {floor}")?;
+        for table in &self.tables {
+            writeln!(f)?;
+            print_table(f, table)?;
+        }
+        writeln!(f, "\nPrivileges needed")?;
+        for right in &self.privileges {
+            writeln!(f, "  {right}")?;
+        }
+        Ok(())
+    }
+}
+
+fn print_table(f: &mut fmt::Formatter<'_>, table: &PlannedTable) -> fmt::Result {
+    let plan = &table.plan;
+    writeln!(f, "{} -> {}", plan.source, plan.target)?;
+    let about = if table.counted { "" } else { "about " };
+    let (rows, bytes) = (grouped(table.rows), ByteSize(table.bytes));
+    write!(f, "  {about}{rows} rows, {bytes}, ")?;
+    match (&plan.key, plan.chunks.len()) {
+        (_, 0 | 1) => writeln!(f, "1 chunk")?,
+        (Some(key), chunks) => writeln!(f, "{chunks} chunks by {} {}", key.name, key.source)?,
+        (None, chunks) => writeln!(f, "{chunks} chunks")?,
+    }
+    if !table.excluded.is_empty() {
+        writeln!(f, "  excluded: {}", table.excluded.join(", "))?;
+    }
+    for loss in &table.losses {
+        writeln!(f, "  LOSS: {loss}")?;
+    }
+    for note in &table.notes {
+        writeln!(f, "  note: {note}")?;
+    }
+    let mut cells =
+        vec![["column", "SQL Server", "Arrow", "Snowflake", "witness (source / target)"].map(String::from)];
+    for (column, witness) in plan.columns.iter().zip(&table.witnesses) {
+        let null = if column.nullable { "" } else { " not null" };
+        let name = if column.source_name == column.target_name {
+            column.source_name.clone()
+        } else {
+            format!("{} -> {}", column.source_name, column.target_name)
+        };
+        cells.push([
+            name,
+            format!("{}{null}", column.source),
+            column.source.arrow().to_string(),
+            column.source.snowflake(),
+            witness.clone(),
+        ]);
+    }
+    for line in aligned(&cells) {
+        writeln!(f, "    {line}")?;
+    }
+    let chunks = plan.chunks.len();
+    let form =
+        if chunks > 1 { format!(" (the first chunk's stand for all {chunks})") } else { String::new() };
+    writeln!(f, "  SQL at SQL Server{form}")?;
+    for statement in &table.source_statements {
+        writeln!(f, "    {statement}")?;
+    }
+    writeln!(f, "  SQL at Snowflake")?;
+    for statement in &table.target_statements {
+        writeln!(f, "    {statement}")?;
+    }
+    Ok(())
+}
+
+/// Pads every column but the last to its widest cell.
+pub(crate) fn aligned<const N: usize>(cells: &[[String; N]]) -> Vec<String> {
+    let width = |at: usize| cells.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |row: &[String; N]| {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            let _ = write!(line, "{cell:<width$}  ");
+        }
+        line.trim_end().to_owned()
+    };
+    cells.iter().map(line).collect()
+}

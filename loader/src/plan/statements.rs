@@ -1,0 +1,85 @@
+//! Everything that a run will say to both servers, and the rights that it needs for that.
+
+use super::{PlannedTable, chunks, sql};
+use crate::{
+    catalog,
+    config::{Consistency, Pipeline},
+    ledger::Ledger,
+    model::{TablePlan, TargetName, bracketed},
+    publish,
+    verify::{Level, source_sql, target_sql},
+};
+
+/// T-SQL in the order in which it runs; of the chunks' statements the first chunk's stand for all.
+pub(super) fn source(
+    plan: &TablePlan,
+    table: &catalog::Table,
+    pipeline: &Pipeline,
+    level: Level,
+    row_bytes: u64,
+) -> Vec<String> {
+    use catalog::sql as ask;
+    let mut all = vec![
+        ask::DATABASE.to_owned(),
+        ask::object(&plan.source),
+        ask::may_select(&plan.source),
+        ask::columns(table.object_id, "c.encryption_type"),
+        ask::leading_key(table.object_id),
+        ask::size(table.object_id),
+    ];
+    if table.counted {
+        all.push(ask::count(&plan.source));
+    }
+    if let (Some(key), 2..) = (&plan.key, plan.chunks.len()) {
+        all.push(sql::quantiles(&plan.source, &key.name, chunks::step(row_bytes, &pipeline.limits)));
+    }
+    let Some(chunk) = plan.chunks.first() else { return all };
+    match pipeline.source.consistency {
+        Consistency::PerChunk => {
+            all.push(sql::BEGIN_SNAPSHOT.to_owned());
+            all.push(sql::select(plan, &chunk.range));
+            all.push(source_sql(plan, &chunk.range, level));
+        }
+        Consistency::ReadCommitted => {
+            all.push(sql::BEGIN_READ_COMMITTED.to_owned());
+            all.push(sql::select(plan, &chunk.range));
+        }
+    }
+    all.push(sql::COMMIT.to_owned());
+    all
+}
+
+/// Snowflake SQL.
+pub(super) fn target(ledger: &Ledger, plan: &TablePlan, stage: &TargetName, level: Level) -> Vec<String> {
+    let mut all = publish::statements(ledger, plan, stage);
+    all.push(target_sql(plan, &plan.staging, level));
+    all
+}
+
+/// One line for each right, without repetition.
+pub(super) fn privileges(
+    pipeline: &Pipeline,
+    ledger: &Ledger,
+    stage: &TargetName,
+    tables: &[PlannedTable],
+) -> Vec<String> {
+    let mut all = Vec::new();
+    for table in &pipeline.tables {
+        all.push(format!("SQL Server: GRANT SELECT ON {} TO the loader's user", table.source.sql()));
+    }
+    all.push("SQL Server: VIEW DATABASE STATE is optional; without it rows are counted".into());
+    if pipeline.source.consistency == Consistency::PerChunk {
+        let database = bracketed(&pipeline.source.database);
+        all.push(format!("SQL Server: ALTER DATABASE {database} SET ALLOW_SNAPSHOT_ISOLATION ON (it is)"));
+    }
+    let role = if pipeline.target.role.is_empty() { "LOADER" } else { &pipeline.target.role };
+    for table in tables {
+        for right in publish::privileges(ledger, &table.plan, stage, role) {
+            let right = format!("Snowflake: {right}");
+            if !all.contains(&right) {
+                all.push(right);
+            }
+        }
+    }
+    all
+}
