@@ -1,0 +1,311 @@
+//! One statement from its request to its reply: repeats, polling, cancellation.
+
+mod run;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use hyper::StatusCode;
+pub(crate) use run::Run;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::{runtime::Handle, sync::watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    faults::Effect,
+    http::{self, Cut, Outcome},
+    lexer,
+    prepare::Bindings,
+    reply::{self, Refusal},
+    route::expired,
+    server::Shared,
+    session::{Session, lock},
+};
+
+/// Results that a session keeps; older ones are forgotten.
+const KEPT_RESULTS: usize = 64;
+
+/// The body of a query request, as far as it matters here.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Body {
+    pub(crate) sql_text: String,
+    #[serde(default)]
+    pub(crate) async_exec: bool,
+    #[serde(default)]
+    pub(crate) describe_only: Option<bool>,
+    #[serde(default)]
+    pub(crate) bindings: Option<Bindings>,
+}
+
+/// How a statement ended.
+#[derive(Clone)]
+struct Done {
+    reply: Bytes,
+    refusal: Option<Refusal>,
+}
+
+/// One statement.
+pub(crate) struct Query {
+    pub(crate) id: String,
+    sql: String,
+    started: Instant,
+    done: watch::Sender<Option<Done>>,
+    cancel: CancellationToken,
+}
+
+/// A session's statements.
+#[derive(Default)]
+pub(crate) struct Queries {
+    by_request: HashMap<String, Arc<Query>>,
+    by_id: HashMap<String, Arc<Query>>,
+    order: VecDeque<(String, String)>,
+}
+
+impl Queries {
+    fn insert(&mut self, request_id: &str, query: Arc<Query>) {
+        self.order.push_back((request_id.to_owned(), query.id.clone()));
+        self.by_id.insert(query.id.clone(), Arc::clone(&query));
+        self.by_request.insert(request_id.to_owned(), query);
+        while self.order.len() > KEPT_RESULTS {
+            let Some((request, id)) = self.order.pop_front() else { break };
+            if self.by_id.remove(&id).is_some_and(|old| {
+                self.by_request.get(&request).is_some_and(|current| Arc::ptr_eq(current, &old))
+            }) {
+                self.by_request.remove(&request);
+            }
+        }
+    }
+
+    /// Forgets all results.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// `POST /queries/v1/query-request`.
+pub(crate) async fn submit(
+    server: &Arc<Shared>,
+    session: Arc<Session>,
+    query: &BTreeMap<String, String>,
+    body: &[u8],
+) -> Outcome {
+    let Ok(body) = serde_json::from_slice::<Body>(body) else {
+        let refusal = Refusal::new("390400", "22000", "The query request's body is not readable.");
+        return Ok(http::json(&reply::refusal(&refusal)));
+    };
+    let canonical = lexer::canonical(&body.sql_text);
+    let mut cut = false;
+    for effect in server.faults.on_statement(&canonical) {
+        match effect {
+            Effect::CutBefore => return Err(Cut),
+            Effect::CutAfter => cut = true,
+            Effect::Delay(time) => tokio::time::sleep(time).await,
+            Effect::Unavailable => {
+                return Ok(http::plain(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"));
+            }
+            Effect::Forbidden => return Ok(http::plain(StatusCode::FORBIDDEN, "Forbidden")),
+            Effect::TokenExpired => return Ok(http::json(&reply::refusal(&expired()))),
+            Effect::RunTwice => {}
+        }
+    }
+    let request_id = query.get("requestId").cloned().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+    let detached = body.async_exec;
+    let statement = start_or_join(server, &session, &request_id, body, &canonical);
+    if cut {
+        finished(&statement).await;
+        return Err(Cut);
+    }
+    if detached {
+        return Ok(http::json(&in_progress("333334", &statement.id)));
+    }
+    Ok(answer(server, &statement).await)
+}
+
+/// The statement that this requestId began, or a new one.
+fn start_or_join(
+    server: &Arc<Shared>,
+    session: &Arc<Session>,
+    request_id: &str,
+    body: Body,
+    canonical: &str,
+) -> Arc<Query> {
+    let mut queries = lock(&session.queries);
+    if let Some(known) = queries.by_request.get(request_id) {
+        let running = known.done.borrow().is_none();
+        if !(running && server.faults.run_twice(canonical)) {
+            server.stats.repeats();
+            return Arc::clone(known);
+        }
+    }
+    let statement = Arc::new(Query {
+        id: uuid::Uuid::new_v4().to_string(),
+        sql: body.sql_text.clone(),
+        started: Instant::now(),
+        done: watch::Sender::new(None),
+        cancel: session.closed.child_token(),
+    });
+    queries.insert(request_id, Arc::clone(&statement));
+    drop(queries);
+    server.stats.statements();
+    session.running.fetch_add(1, Ordering::Relaxed);
+    let work = {
+        let (server, session, statement) = (Arc::clone(server), Arc::clone(session), Arc::clone(&statement));
+        let runtime = Handle::current();
+        move || {
+            let _finish = Finish { session: &session, statement: &statement };
+            runtime.block_on(execute(&server, &session, &statement, &body));
+        }
+    };
+    // The evaluator computes for long stretches, so a statement has a thread of its own.
+    server.tasks.spawn_blocking(work);
+    statement
+}
+
+/// Whatever happens to the thread, the statement ends and its client is told.
+struct Finish<'a> {
+    session: &'a Session,
+    statement: &'a Query,
+}
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        self.session.running.fetch_sub(1, Ordering::Relaxed);
+        self.session.touch();
+        self.statement.done.send_if_modified(|done| {
+            let refusal = Refusal::new("300002", "XX000", "Processing aborted by error 300002.");
+            let body = reply::statement_refusal(&refusal, &self.statement.id).to_string();
+            done.is_none() && {
+                *done = Some(Done { reply: body.into(), refusal: Some(refusal) });
+                true
+            }
+        });
+    }
+}
+
+async fn execute(server: &Arc<Shared>, session: &Session, statement: &Query, body: &Body) {
+    let work = async {
+        let mut sql = session.sql.lock().await;
+        Run { server, session, sql: &mut sql, query_id: &statement.id }.statement(body).await
+    };
+    let outcome = tokio::select! {
+        biased;
+        () = statement.cancel.cancelled() => Err(Refusal::cancelled()),
+        () = server.config.shutdown.cancelled() => Err(Refusal::cancelled()),
+        outcome = work => outcome,
+    };
+    let done = match outcome {
+        Ok(reply) => Done { reply: reply.into(), refusal: None },
+        Err(refusal) => {
+            tracing::debug!(code = refusal.code, message = refusal.message, "statement refused");
+            let reply = reply::statement_refusal(&refusal, &statement.id).to_string().into();
+            Done { reply, refusal: Some(refusal) }
+        }
+    };
+    statement.done.send_replace(Some(done));
+}
+
+/// Waits until a statement has ended.
+async fn finished(statement: &Query) -> Option<Done> {
+    let mut done = statement.done.subscribe();
+    done.wait_for(Option::is_some).await.ok().and_then(|done| done.clone())
+}
+
+/// The reply, if the statement ends while the request is held; otherwise "in progress".
+async fn answer(server: &Shared, statement: &Query) -> hyper::Response<http_body_util::Full<Bytes>> {
+    let polling = server.config.polling;
+    let ready = async {
+        let done = finished(statement).await;
+        tokio::time::sleep(polling.ready_after.saturating_sub(statement.started.elapsed())).await;
+        done
+    };
+    match tokio::time::timeout(polling.hold, ready).await {
+        Ok(Some(done)) => http::raw_json(done.reply),
+        Ok(None) | Err(_) => {
+            server.stats.polls();
+            http::json(&in_progress("333333", &statement.id))
+        }
+    }
+}
+
+fn in_progress(code: &str, id: &str) -> Value {
+    json!({
+        "data": {
+            "getResultUrl": format!("/queries/{id}/result"), "queryId": id, "queryAbortsAfterSecs": 300,
+            "progressDesc": null,
+        },
+        "code": code, "message": "Query execution in progress.", "success": true, "headers": null,
+    })
+}
+
+/// `GET /queries/{id}/result`.
+pub(crate) async fn result(server: &Shared, session: &Session, id: &str) -> Outcome {
+    let known = lock(&session.queries).by_id.get(id).cloned().or_else(|| of_same_user(server, session, id));
+    match known {
+        Some(statement) => Ok(answer(server, &statement).await),
+        None => {
+            let refusal = Refusal::new("000709", "02000", format!("Statement {id} not found"));
+            Ok(http::json(&reply::statement_refusal(&refusal, id)))
+        }
+    }
+}
+
+/// A statement of another session of the same user.
+fn of_same_user(server: &Shared, session: &Session, id: &str) -> Option<Arc<Query>> {
+    let others = server.sessions.all();
+    others
+        .iter()
+        .filter(|other| other.user == session.user && other.id != session.id)
+        .find_map(|other| lock(&other.queries).by_id.get(id).cloned())
+}
+
+/// `POST /queries/v1/abort-request`.
+pub(crate) fn abort(server: &Shared, session: &Session, body: &[u8]) -> Value {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let request_id = body.get("requestId").and_then(Value::as_str).unwrap_or_default();
+    let running = lock(&session.queries)
+        .by_request
+        .get(request_id)
+        .filter(|statement| statement.done.borrow().is_none())
+        .cloned();
+    match running {
+        Some(statement) => {
+            server.stats.aborts();
+            statement.cancel.cancel();
+            reply::success(&Value::Null)
+        }
+        None => {
+            let refusal =
+                Refusal::new("000605", "57014", "Identified SQL statement is not currently executing.");
+            reply::refusal(&refusal)
+        }
+    }
+}
+
+/// `GET /monitoring/queries/{id}`.
+pub(crate) fn monitor(server: &Shared, session: &Session, id: &str) -> Value {
+    let known = lock(&session.queries).by_id.get(id).cloned().or_else(|| of_same_user(server, session, id));
+    let queries: Vec<Value> = known
+        .iter()
+        .map(|statement| {
+            let done = statement.done.borrow().clone();
+            let ready = statement.started.elapsed() >= server.config.polling.ready_after;
+            let (status, refusal) = match done {
+                Some(Done { refusal: Some(refusal), .. }) => ("FAILED_WITH_ERROR", Some(refusal)),
+                Some(_) if ready => ("SUCCESS", None),
+                _ => ("RUNNING", None),
+            };
+            json!({
+                "id": id, "status": status, "state": status, "sqlText": statement.sql, "sessionId": session.id,
+                "errorCode": refusal.as_ref().map(|refusal| refusal.code.clone()),
+                "errorMessage": refusal.map(|refusal| refusal.message),
+            })
+        })
+        .collect();
+    reply::success(&json!({ "queries": queries }))
+}
