@@ -1,7 +1,13 @@
 //! The broker: owns every long-lived secret and serves short-lived grants over a Unix socket.
+//!
+//! Credentials travel one way: [`upstream`] (Vault, KDC, Entra, Snowflake) → [`renew`] → [`grants`].
+//! Requests travel the other: [`socket`] → [`caller`] → [`policy`] → [`grants`] → [`audit`] → [`rpc`].
+//! [`run`] starts all of it, and takes it down in the opposite order.
 
+pub mod admin;
 pub mod audit;
 pub mod caller;
+pub mod check;
 mod clock;
 pub mod config;
 pub mod grants;
@@ -10,6 +16,10 @@ pub mod limits;
 pub mod metrics;
 pub mod policy;
 pub mod renew;
+pub mod rpc;
+pub mod run;
 pub mod schedule;
 pub mod socket;
 pub mod upstream;
+
+pub use self::run::{RunError, run};

@@ -78,7 +78,7 @@ struct Bucket {
     refusing: bool,
 }
 
-/// Full buckets are forgotten beyond this many uids.
+/// Beyond this many uids full buckets are forgotten; if none is full, all are.
 const REMEMBERED: usize = 1024;
 
 impl Rate {
@@ -97,6 +97,9 @@ impl Rate {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= REMEMBERED {
             buckets.retain(|_, bucket| fill(bucket) < most);
+            if buckets.len() >= REMEMBERED {
+                buckets.clear();
+            }
         }
         let bucket = buckets.entry(uid).or_insert(Bucket { calls: most, at: now, refusing: false });
         bucket.calls = fill(bucket);
@@ -145,6 +148,6 @@ mod tests {
         for uid in 0..100_000 {
             rate.pass(uid);
         }
-        assert!(rate.buckets.lock().unwrap().len() <= 100_000);
+        assert!(rate.buckets.lock().unwrap().len() <= REMEMBERED);
     }
 }

@@ -1,0 +1,163 @@
+//! The life of the broker: claim, log in, serve, drain, wipe.
+
+use std::{collections::BTreeSet, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use crate::{
+    admin,
+    audit::{AuditError, AuditLog, Outcome, Record},
+    config::{Config, GrantConfig, GrantName},
+    grants::Grants,
+    issuer::Upstreams,
+    metrics::Metrics,
+    policy::Policy,
+    renew,
+    rpc::{self, Broker},
+    socket::{self, Place, Socket, SocketError},
+    upstream::{Upstream, UpstreamError},
+};
+
+/// How long what is left may take after the drain is over.
+const LAST_WORDS: Duration = Duration::from_secs(12);
+
+/// Why the broker does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// There is no safe place to serve.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// Decisions cannot be written.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// An upstream did not let the broker in.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// Health and metrics have no address.
+    #[error("cannot serve health and metrics on {listen}: {source}; choose another `admin.listen`")]
+    Admin {
+        /// The configured address.
+        listen: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The server stopped by itself.
+    #[error("the gRPC server stopped: {0}")]
+    Server(#[from] tonic::transport::Error),
+}
+
+/// Runs the broker until `shutdown`, then drains: nobody new is accepted, open sessions and exchanges may
+/// end until `limits.drain` is over, the rest is closed, and every secret is wiped.
+///
+/// The folder of the socket is claimed first, so that a second broker leaves before it has used up anything.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
+    let place = Arc::new(Place::claim(&config.socket.path)?);
+    let audit = AuditLog::open(&config.audit.path)?;
+    audit.record(Record::new("Start", Outcome::Noted)).await?;
+    let (tasks, end_upstreams) = (TaskTracker::new(), CancellationToken::new());
+    let upstream = tokio::select! {
+        started = Upstream::start(&config, &tasks, &end_upstreams) => started?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    let outcome = serve(&config, &place, Arc::clone(&upstream), audit.clone(), shutdown).await;
+    end_upstreams.cancel();
+    tasks.close();
+    if timeout(LAST_WORDS, tasks.wait()).await.is_err() {
+        warn!("a renewal task did not end in time");
+    }
+    upstream.close().await;
+    if let Err(error) = audit.record(Record::new("Stop", Outcome::Noted)).await {
+        warn!(%error, "the stop is not in the audit log");
+    }
+    drop(place);
+    outcome
+}
+
+/// Serves what the upstreams give until `shutdown`, and drains. The upstreams are left as they are.
+pub async fn serve<U: Upstreams>(
+    config: &Config,
+    place: &Arc<Place>,
+    upstreams: Arc<U>,
+    audit: AuditLog,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let metrics = Arc::new(Metrics::default());
+    let policy = Policy::new(config.policy.clone());
+    let grants = Arc::new(Grants::new(bearers(config, &policy)));
+    let end_all = CancellationToken::new();
+    let broker = Arc::new(Broker::new(
+        upstreams,
+        policy,
+        grants,
+        audit,
+        Arc::clone(&metrics),
+        &config.limits,
+        end_all.clone(),
+    ));
+    let listen = config.admin.listen;
+    let admin = admin::bind(listen).await.map_err(|source| RunError::Admin { listen, source })?;
+    let socket = Socket::listen(place, &config.socket)?;
+    announce(config, &socket, &admin);
+
+    let background = TaskTracker::new();
+    for slot in broker.grants.slots() {
+        let (issuer, slot) = (Arc::clone(&broker.upstreams), Arc::clone(slot));
+        let margin = config.limits.refresh_margin;
+        background.spawn(renew::keep_fresh(issuer, slot, margin, Arc::clone(&metrics), end_all.clone()));
+    }
+    background.spawn(admin::serve(Arc::clone(&broker), admin, shutdown.clone(), end_all.clone()));
+
+    let connections = socket::incoming(socket, config.limits.connections_per_uid, metrics);
+    let serving = rpc::serve(Arc::clone(&broker), connections, shutdown.clone());
+    let outcome = drain(serving, &broker, config.limits.drain, &shutdown).await;
+    end_all.cancel();
+    broker.tasks.close();
+    background.close();
+    let rest = async { tokio::join!(broker.tasks.wait(), background.wait()) };
+    if timeout(LAST_WORDS, rest).await.is_err() {
+        warn!("a session did not close in time; Snowflake ends it after its idle time");
+    }
+    broker.grants.wipe();
+    outcome
+}
+
+/// Waits for the server; after `shutdown` no longer than `patience` before what is open is ended.
+async fn drain<U: Upstreams>(
+    serving: impl Future<Output = Result<(), tonic::transport::Error>>,
+    broker: &Broker<U>,
+    patience: Duration,
+    shutdown: &CancellationToken,
+) -> Result<(), RunError> {
+    tokio::pin!(serving);
+    tokio::select! {
+        outcome = &mut serving => return Ok(outcome?),
+        () = shutdown.cancelled() => info!(?patience, "stopping: no new connections; open calls may end"),
+    }
+    if let Ok(outcome) = timeout(patience, &mut serving).await {
+        return Ok(outcome?);
+    }
+    warn!("some calls are still open; ending them");
+    broker.stop.cancel();
+    // A connection that does not end even now is dropped with the server.
+    timeout(LAST_WORDS, serving).await.unwrap_or(Ok(()))?;
+    Ok(())
+}
+
+/// The grants of bearer tokens that somebody may use: nothing is fetched that nobody may have.
+pub(crate) fn bearers(config: &Config, policy: &Policy) -> BTreeSet<GrantName> {
+    let is_bearer = |name: &GrantName| matches!(config.grants.get(name), Some(GrantConfig::Snowflake(_)));
+    policy.grants().into_iter().map(|(name, _)| name).filter(is_bearer).collect()
+}
+
+fn announce(config: &Config, socket: &Socket, admin: &tokio::net::TcpListener) {
+    let address = admin.local_addr().map(|a| a.to_string()).unwrap_or_default();
+    info!(
+        socket = %socket.path().display(),
+        admin = %address,
+        grants = config.grants.len(),
+        policy_entries = config.policy.len(),
+        "serving"
+    );
+}
