@@ -360,5 +360,6 @@ impl Failure {
 }
 
 #[cfg(test)]
-#[path = "kerberos_tests.rs"]
+mod realm;
+#[cfg(test)]
 mod tests;

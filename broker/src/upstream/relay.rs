@@ -40,7 +40,7 @@ impl Relay {
         Self::begin_with_patience(kerberos, board, grant, service, PATIENCE).await
     }
 
-    async fn begin_with_patience(
+    pub(super) async fn begin_with_patience(
         kerberos: Arc<Kerberos>,
         board: &Board,
         grant: &str,
