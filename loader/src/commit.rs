@@ -316,5 +316,4 @@ fn check_counts(answer: &Answer, files: &[StagedFile]) -> Result<(), String> {
 }
 
 #[cfg(test)]
-#[path = "commit_tests.rs"]
 mod tests;

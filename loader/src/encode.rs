@@ -154,5 +154,4 @@ fn encode_error(options: &EncodeOptions, error: ParquetError) -> EncodeError {
 }
 
 #[cfg(test)]
-#[path = "encode_tests.rs"]
 mod tests;

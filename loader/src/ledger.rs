@@ -452,5 +452,4 @@ fn number(answer: &Answer, row: usize, column: usize) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "ledger/tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -314,5 +314,4 @@ fn needs_overwrite(
 }
 
 #[cfg(test)]
-#[path = "publish_tests.rs"]
 mod tests;

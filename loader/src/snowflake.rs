@@ -8,6 +8,8 @@ mod error;
 mod http;
 mod request;
 mod rows;
+#[cfg(test)]
+pub(crate) mod script;
 pub(crate) mod wire;
 
 use std::{path::PathBuf, time::Duration};
@@ -206,3 +208,6 @@ pub(crate) fn settings(options: &SessionOptions) -> String {
         options.statement_timeout.as_secs(),
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -254,5 +254,4 @@ fn carried(info: &StageInfo) -> Result<(), StageError> {
 }
 
 #[cfg(test)]
-#[path = "stage/tests.rs"]
 mod tests;

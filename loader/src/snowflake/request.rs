@@ -337,7 +337,3 @@ fn unknown(statement: &Statement<'_>, reason: impl Into<String>) -> SnowflakeErr
 fn milliseconds() -> u128 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis())
 }
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;
