@@ -103,8 +103,8 @@ impl TryFrom<String> for Mode {
     fn try_from(text: String) -> Result<Self, String> {
         let digits = text.strip_prefix("0o").unwrap_or(&text);
         match u32::from_str_radix(digits, 8) {
-            Ok(mode) if mode & 0o600 == 0o600 && mode & !0o660 == 0 => Ok(Self(mode)),
-            _ => Err(format!("socket mode {text:?} is none of \"0600\", \"0640\", \"0660\"")),
+            Ok(mode @ (0o600 | 0o660)) => Ok(Self(mode)),
+            _ => Err("the socket's mode is \"0660\" (owner and group) or \"0600\" (owner only)".to_owned()),
         }
     }
 }
@@ -532,3 +532,6 @@ fn default_krb5_conf() -> PathBuf {
 fn default_authority() -> HttpsUrl {
     HttpsUrl("https://login.microsoftonline.com".to_owned())
 }
+
+#[cfg(test)]
+mod tests;

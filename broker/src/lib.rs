@@ -22,4 +22,4 @@ pub mod schedule;
 pub mod socket;
 pub mod upstream;
 
-pub use self::run::{RunError, run};
+pub use self::run::{Prepared, RunError, prepare, run};

@@ -17,7 +17,7 @@ use crate::{
     renew,
     rpc::{self, Broker},
     socket::{self, Place, Socket, SocketError},
-    upstream::{Upstream, UpstreamError},
+    upstream::{self, Upstream, UpstreamError},
 };
 
 /// How long what is left may take after the drain is over.
@@ -48,31 +48,61 @@ pub enum RunError {
     Server(#[from] tonic::transport::Error),
 }
 
-/// Runs the broker until `shutdown`, then drains: nobody new is accepted, open sessions and exchanges may
-/// end until `limits.drain` is over, the rest is closed, and every secret is wiped.
+/// A broker that may start: the socket's folder is its own, and the process is ready for Kerberos.
+pub struct Prepared {
+    config: Config,
+    place: Arc<Place>,
+}
+
+/// Claims the socket's folder and prepares the process. Call it before the program has a second thread.
 ///
-/// The folder of the socket is claimed first, so that a second broker leaves before it has used up anything.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
+/// The folder comes first: a second broker leaves before it has touched the first one's keytab or used up
+/// a login.
+pub fn prepare(config: Config) -> Result<Prepared, RunError> {
     let place = Arc::new(Place::claim(&config.socket.path)?);
-    let audit = AuditLog::open(&config.audit.path)?;
-    audit.record(Record::new("Start", Outcome::Noted)).await?;
-    let (tasks, end_upstreams) = (TaskTracker::new(), CancellationToken::new());
-    let upstream = tokio::select! {
-        started = Upstream::start(&config, &tasks, &end_upstreams) => started?,
-        () = shutdown.cancelled() => return Ok(()),
-    };
-    let outcome = serve(&config, &place, Arc::clone(&upstream), audit.clone(), shutdown).await;
-    end_upstreams.cancel();
-    tasks.close();
-    if timeout(LAST_WORDS, tasks.wait()).await.is_err() {
-        warn!("a renewal task did not end in time");
+    upstream::prepare(&config)?;
+    Ok(Prepared { config, place })
+}
+
+/// [`prepare`] and [`Prepared::run`] in one, for a configuration without Kerberos or a process that has
+/// been prepared.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
+    prepare(config)?.run(shutdown).await
+}
+
+impl Prepared {
+    /// Runs the broker until `shutdown`, then drains: nobody new is accepted, open sessions and exchanges may
+    /// end until `limits.drain` is over, the rest is closed, and every secret is wiped.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
+        let Self { config, place } = self;
+        let audit = AuditLog::open(&config.audit.path)?;
+        audit.record(Record::new("Start", Outcome::Noted)).await?;
+        let (tasks, end_upstreams) = (TaskTracker::new(), CancellationToken::new());
+        let started = tokio::select! {
+            started = Upstream::start(&config, &tasks, &end_upstreams) => started,
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        let upstream = match started {
+            Ok(upstream) => upstream,
+            Err(error) => {
+                let detail = error.to_string();
+                audit.record(Record { detail, ..Record::new("Start", Outcome::Failed) }).await?;
+                return Err(error.into());
+            }
+        };
+        let outcome = serve(&config, &place, Arc::clone(&upstream), audit.clone(), shutdown).await;
+        end_upstreams.cancel();
+        tasks.close();
+        if timeout(LAST_WORDS, tasks.wait()).await.is_err() {
+            warn!("a renewal task did not end in time");
+        }
+        upstream.close().await;
+        if let Err(error) = audit.record(Record::new("Stop", Outcome::Noted)).await {
+            warn!(%error, "the stop is not in the audit log");
+        }
+        drop(place);
+        outcome
     }
-    upstream.close().await;
-    if let Err(error) = audit.record(Record::new("Stop", Outcome::Noted)).await {
-        warn!(%error, "the stop is not in the audit log");
-    }
-    drop(place);
-    outcome
 }
 
 /// Serves what the upstreams give until `shutdown`, and drains. The upstreams are left as they are.

@@ -83,6 +83,14 @@ pub(super) fn describe(error: &serde_saphyr::Error) -> String {
         E::DuplicateMappingKey { key: None, .. } => "a key is given twice; keep one".to_owned(),
         E::AliasError { error, .. } => describe(error),
         E::Message { msg, .. } => msg.clone(),
+        E::InvalidScalar { ty, .. } if ty.starts_with(['u', 'i']) => {
+            format!("a whole number ({ty}) is expected here; write one, without quotes")
+        }
+        E::InvalidScalar { ty, .. } => format!("a {ty} is expected here"),
+        E::Unexpected { expected, .. } => {
+            format!("{expected} is expected here; check braces and indentation")
+        }
+        E::Eof { .. } => "the file ends too early; is it empty?".to_owned(),
         other => {
             let text = other.without_snippet().to_string();
             match text.rfind(" at line ") {
