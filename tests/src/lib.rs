@@ -4,6 +4,7 @@
 //! runs the two programs under users of their own, and [`proof`] checks what the product promises with
 //! code that shares nothing with them.
 
+pub mod demo;
 pub mod process;
 pub mod proof;
 pub mod sample;
