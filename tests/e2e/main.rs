@@ -1,1 +1,46 @@
-//! End-to-end tests.
+//! The end-to-end tests: real programs, real sockets, real credentials, one world each.
+//!
+//! They have a `main` of their own because the Kerberos library reads `KRB5_CONFIG` once per process,
+//! and a program with threads cannot set it.
+
+mod boundary;
+mod contract;
+mod crash;
+mod happy;
+mod harness;
+mod input;
+mod refused;
+mod tiberius_judge;
+
+use std::{env, os::unix::process::CommandExt as _, process::Command};
+
+fn main() {
+    if env::var_os("KRB5_CONFIG").is_none() {
+        restart_with_realm();
+    }
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let arguments = libtest_mimic::Arguments::from_args();
+    let mut trials = Vec::new();
+    happy::trials(&mut trials);
+    refused::trials(&mut trials);
+    crash::trials(&mut trials);
+    input::trials(&mut trials);
+    boundary::trials(&mut trials);
+    contract::trials(&mut trials);
+    tiberius_judge::trials(&mut trials);
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// The acceptors of all worlds need only the realm's name; every broker gets a file of its own world.
+fn restart_with_realm() {
+    let folder = keyferry_e2e::world::fresh_folder().expect("a folder").keep();
+    let config = folder.join("krb5.conf");
+    let text = format!("[libdefaults]\n  default_realm = {}\n  rdns = false\n", keyferry_e2e::world::REALM);
+    std::fs::write(&config, text).expect("write krb5.conf");
+    let error = Command::new(env::current_exe().expect("this program"))
+        .args(env::args_os().skip(1))
+        .env("KRB5_CONFIG", &config)
+        .env("KRB5RCACHEDIR", &folder)
+        .exec();
+    panic!("start again with KRB5_CONFIG: {error}");
+}
