@@ -95,6 +95,11 @@ impl Handle {
         self.shared.sessions.all().len()
     }
 
+    /// The master tokens of open sessions: what a leak scan must search for.
+    pub fn master_tokens(&self) -> Vec<String> {
+        self.shared.sessions.master_tokens()
+    }
+
     /// The keys of all staged objects, in order.
     pub fn staged_objects(&self) -> Vec<String> {
         self.shared.objects.list("").into_iter().map(|(key, _)| key).collect()

@@ -198,6 +198,13 @@ impl Sessions {
         found.into_values().collect()
     }
 
+    /// The master tokens of open sessions.
+    pub(crate) fn master_tokens(&self) -> Vec<String> {
+        let register = lock(&self.register);
+        let open = register.master_tokens.iter().filter(|(_, held)| !held.session.closed.is_cancelled());
+        open.map(|(token, _)| token.clone()).collect()
+    }
+
     /// Sessions that were silent for `limit`.
     pub(crate) fn idle(&self, limit: Duration) -> Vec<Arc<Session>> {
         self.all().into_iter().filter(|session| session.idle() >= limit).collect()

@@ -1,0 +1,3 @@
+//! tiberius judges.
+use libtest_mimic::Trial;
+pub(crate) fn trials(_trials: &mut Vec<Trial>) {}
