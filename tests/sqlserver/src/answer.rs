@@ -163,13 +163,10 @@ impl<'a, W: AsyncWrite + Unpin> Answer<'a, W> {
                     break Ended::Complete;
                 }
             }
-            let row = match rows.next() {
-                None => {
-                    let command = tokens::command(Verb::Select);
-                    self.hold(Done { kind: self.done, status: status::COUNT, command, rows: sent });
-                    break Ended::Complete;
-                }
-                Some(row) => row,
+            let Some(row) = rows.next() else {
+                let command = tokens::command(Verb::Select);
+                self.hold(Done { kind: self.done, status: status::COUNT, command, rows: sent });
+                break Ended::Complete;
             };
             if let Err(error) = row.and_then(|row| writer.put(&row, self.out.tokens())) {
                 break self.error(&error, session);

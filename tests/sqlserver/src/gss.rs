@@ -99,7 +99,7 @@ impl Exchange {
     }
 }
 
-/// GSS_KRB5_NT_PRINCIPAL_NAME, 1.2.840.113554.1.2.2.1.
+/// `GSS_KRB5_NT_PRINCIPAL_NAME`, 1.2.840.113554.1.2.2.1.
 const PRINCIPAL_NAME: &[u8] = b"\x2a\x86\x48\x86\xf7\x12\x01\x02\x02\x01";
 
 fn acquire(principal: &str, keytab: &CString) -> Result<Cred, Error> {

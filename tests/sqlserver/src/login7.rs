@@ -117,7 +117,7 @@ fn text(body: &[u8], entry: [u8; 4]) -> Result<String, WireError> {
     Reader::new(bytes, "LOGIN7").utf16(bytes.len() / 2)
 }
 
-/// Undoes the obfuscation: every byte was nibble-swapped and XORed with 0xA5.
+/// Undoes the obfuscation: every byte was nibble-swapped and combined with 0xA5.
 fn password(body: &[u8], entry: [u8; 4]) -> Result<String, WireError> {
     let bytes: Vec<u8> = text_bytes(body, entry)?.iter().map(|byte| (byte ^ 0xA5).rotate_left(4)).collect();
     Reader::new(&bytes, "LOGIN7").utf16(bytes.len() / 2)

@@ -11,7 +11,7 @@ use crate::packet::{END_OF_MESSAGE, HEADER, WireError, kind};
 /// Gathered bytes at which an answer is sent on before it is complete.
 const GATHER: usize = 64 * 1024;
 /// A client that reads nothing for this long is given up.
-const WRITE_DEADLINE: Duration = Duration::from_secs(600);
+const WRITE_DEADLINE: Duration = Duration::from_mins(10);
 /// The packet size before one is negotiated.
 const FIRST_PACKET: usize = 4096;
 

@@ -1,9 +1,10 @@
-//! Parameters of remote procedure calls: TYPE_INFO and value, read from untrusted bytes.
+//! Parameters of remote procedure calls: `TYPE_INFO` and value, read from untrusted bytes.
 
 use keyferry_sql::{Collation, DataType, Decimal, Length, Text, Value};
 
 use crate::packet::{Reader, WireError, utf16_units};
 use crate::types::{MAX_LENGTH, token};
+use crate::values::swap_uuid;
 
 const DAYS_TO_1900: i32 = 693_595;
 const NULL_TYPE: u8 = 0x1F;
@@ -220,10 +221,9 @@ fn decode(ty: &DataType, kind: u8, bytes: &[u8]) -> Result<Value, WireError> {
             Value::Decimal(Decimal::new(if positive { magnitude } else { -magnitude }, *scale))
         }
         DataType::UniqueIdentifier => {
-            let [a, b, c, d, e, f, g, h, rest @ ..] = reader.array::<16>()?;
-            let mut shown = [d, c, b, a, f, e, h, g, 0, 0, 0, 0, 0, 0, 0, 0];
-            shown[8..].copy_from_slice(&rest);
-            Value::Uuid(shown)
+            let mut bytes = reader.array::<16>()?;
+            swap_uuid(&mut bytes);
+            Value::Uuid(bytes)
         }
         DataType::SmallDateTime => {
             let days = i32::from(reader.u16()?) + DAYS_TO_1900;

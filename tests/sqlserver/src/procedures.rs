@@ -91,7 +91,7 @@ impl Prepared {
     }
 }
 
-/// sp_prepare's and sp_prepexec's declaration and statement, in this order.
+/// The declaration of `sp_prepare` and `sp_prepexec` and the statement, in this order.
 fn read_statement(arguments: &mut impl Iterator<Item = Argument>) -> Result<Statement, SqlError> {
     let names = match arguments.next() {
         Some(Argument { value: Value::Null, .. }) | None => Vec::new(),

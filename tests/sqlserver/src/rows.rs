@@ -84,7 +84,7 @@ impl RowWriter {
 }
 
 fn flags(column: &Column) -> u16 {
-    let case_sensitive = column.ty.collation().is_some_and(|collation| collation.is_binary());
+    let case_sensitive = column.ty.collation().is_some_and(keyferry_sql::Collation::is_binary);
     u16::from(column.nullable)
         | u16::from(case_sensitive) << 1
         | 2 << 2 // whether it can be updated is unknown

@@ -80,7 +80,7 @@ impl Call {
     }
 }
 
-/// Skips ALL_HEADERS, which every request begins with.
+/// Skips `ALL_HEADERS`, which every request begins with.
 pub(crate) fn skip_headers(reader: &mut Reader<'_>) -> Result<(), WireError> {
     let total = reader.u32()? as usize;
     let rest = total.checked_sub(4).ok_or_else(|| {

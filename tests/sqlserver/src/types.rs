@@ -1,4 +1,4 @@
-//! TYPE_INFO (MS-TDS 2.2.5.6): how each column type is announced, and in which shape its values follow.
+//! `TYPE_INFO` (MS-TDS 2.2.5.6): how each column type is announced, and in which shape its values follow.
 
 use keyferry_sql::{Column, DataType, Length};
 
@@ -40,7 +40,7 @@ pub(crate) mod token {
     pub(crate) const XML: u8 = 0xF1;
 }
 
-/// The length of a (max) type in TYPE_INFO.
+/// The length of a (max) type in `TYPE_INFO`.
 pub(crate) const MAX_LENGTH: u16 = 0xFFFF;
 const LOB: u32 = 0x7FFF_FFFF;
 
@@ -57,7 +57,7 @@ pub(crate) enum Shape {
     Chunks,
     /// A text pointer, a timestamp, four bytes of length; a pointer of no length is NULL.
     Pointer,
-    /// Four bytes of length, 0 is NULL (sql_variant).
+    /// Four bytes of length, 0 is NULL (`sql_variant`).
     Long,
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn time_size(scale: u8) -> u8 {
     }
 }
 
-/// Appends a column's TYPE_INFO and says in which shape its values follow. None for a type that SQL Server lacks.
+/// Appends a column's `TYPE_INFO` and says in which shape its values follow. None for a type that SQL Server lacks.
 pub(crate) fn put_type(column: &Column, into: &mut Vec<u8>) -> Option<Shape> {
     let fixed = !column.nullable;
     // The fixed-length type of a column without NULL, or the N type with its length.

@@ -72,7 +72,11 @@ pub(crate) fn put_value(ty: &DataType, value: &Value, into: &mut Vec<u8>) -> Res
             put_days(*days, into);
             into.extend(minutes.to_le_bytes());
         }
-        (DataType::UniqueIdentifier, Value::Uuid(bytes)) => put_uuid(bytes, into),
+        (DataType::UniqueIdentifier, Value::Uuid(bytes)) => {
+            let mut bytes = *bytes;
+            swap_uuid(&mut bytes);
+            into.extend(bytes);
+        }
         (DataType::Char { length, collation }, Value::Text(text)) => {
             let start = into.len();
             into.extend_from_slice(&collation.encode(text));
@@ -138,11 +142,11 @@ fn put_time(ns: u64, scale: u8, into: &mut Vec<u8>) {
     into.extend_from_slice(&units.to_le_bytes()[..usize::from(time_size(scale))]);
 }
 
-/// The first three groups of a uniqueidentifier are little-endian.
-fn put_uuid(bytes: &[u8; 16], into: &mut Vec<u8>) {
-    let [a, b, c, d, e, f, g, h, rest @ ..] = bytes;
-    into.extend([d, c, b, a, f, e, h, g]);
-    into.extend(rest);
+/// Between the order of the text and that of the wire: the first three groups are little-endian there.
+pub(crate) fn swap_uuid(bytes: &mut [u8; 16]) {
+    bytes[..4].reverse();
+    bytes[4..6].reverse();
+    bytes[6..8].reverse();
 }
 
 fn put_utf16(text: &Text, into: &mut Vec<u8>) {
@@ -158,7 +162,7 @@ fn pad(into: &mut Vec<u8>, upto: usize, with: &[u8]) {
     }
 }
 
-/// sql_variant: base type, its properties, the value.
+/// `sql_variant`: base type, its properties, the value.
 fn put_variant(ty: &DataType, value: &Value, into: &mut Vec<u8>) -> Result<(), Unfit> {
     let text = |base: u8, bytes: u16, collation: &Collation, into: &mut Vec<u8>| {
         into.extend([base, 7]);

@@ -31,7 +31,7 @@ async fn tsql(local: &Local, password: &str, input: &str) -> Option<String> {
     };
     child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
     let output =
-        tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_mins(1), child.wait_with_output()).await.unwrap().unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     Some(format!("{out}{err}"))
 }

@@ -12,7 +12,7 @@ use tokio_util::compat::{Compat, TokioAsyncWriteCompatExt};
 
 pub(crate) const USER: &str = "loader";
 pub(crate) const PASSWORD: &str = "Pa55 w/ ümlaut";
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 pub(crate) type Tiberius = Client<Compat<TcpStream>>;
 
