@@ -19,6 +19,7 @@ pub mod progress;
 pub mod publish;
 pub mod report;
 pub mod snowflake;
+pub mod source;
 pub mod stage;
 pub mod tds;
 pub mod verify;

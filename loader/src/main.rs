@@ -1,2 +1,5 @@
-//! The loader's command line.
-fn main() {}
+//! Arguments, then the library, then an exit code.
+
+fn main() -> std::process::ExitCode {
+    keyferry_loader::cli::main()
+}

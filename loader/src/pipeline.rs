@@ -1,1 +1,328 @@
-//! The wiring and every capacity.
+//! The wiring of a run, and every capacity.
+//!
+//! ```text
+//! queue of chunks → N × (read → encode → upload) → M × commit → verify → publish
+//!                        2 batches   1 file        M jobs
+//! ```
+//! A keeper with a session of its own claims chunks for the readers. The first error, or a signal, cancels all;
+//! everything is joined before the run returns. The target is touched by the publication only.
+
+mod committer;
+mod failure;
+mod finish;
+mod keeper;
+mod mover;
+mod queue;
+mod reader;
+mod retry;
+pub(crate) mod sessions;
+
+use std::{sync::Arc, time::Instant};
+
+pub use failure::Failure;
+use keyferry_proto::connect::Address;
+use tokio::{
+    sync::{Mutex, mpsc},
+    task::JoinSet,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    queue::{Queue, Work},
+    reader::Reader,
+    sessions::{Sessions, persist},
+};
+use crate::{
+    config::Pipeline,
+    encode::EncodeOptions,
+    grants::Broker,
+    ledger::{Ledger, Run, RunStatus},
+    model::TargetName,
+    plan::{self, Plan, batch_bytes},
+    progress::{self, Progress},
+    publish,
+    report::Report,
+    source::SqlServer,
+    stage::{self, UploadOptions},
+    verify::Level,
+};
+
+/// Batches between a reader and its encoder; their bytes are under the memory budget as well.
+const BATCHES_TO_ENCODE: usize = 2;
+/// Finished files between an encoder and its upload: on disk, not in memory.
+const FILES_TO_UPLOAD: usize = 1;
+/// Questions that wait for the keeper.
+const ASKS: usize = 64;
+/// The smallest part that S3 takes.
+const SMALLEST_PART: usize = 5 << 20;
+const LARGEST_PART: usize = 16 << 20;
+const SMALLEST_ROW_GROUP: usize = 1 << 20;
+const LARGEST_ROW_GROUP: usize = 128 << 20;
+
+/// Everything that the tasks of one run share.
+struct Loading {
+    reader: Reader,
+    queue: Queue,
+    runs: Vec<Run>,
+    ledger: Ledger,
+    stage: TargetName,
+    encode: EncodeOptions,
+    upload: UploadOptions,
+    file_bytes: u64,
+    cancel: CancellationToken,
+    /// Encoders run on threads; they end when their channels close.
+    blocking: TaskTracker,
+}
+
+impl Loading {
+    fn run(&self, table: usize) -> &Run {
+        &self.runs[table]
+    }
+}
+
+/// Dials the broker. Each process has a name of its own in the broker's audit log.
+pub async fn broker(pipeline: &Pipeline) -> Result<Broker, Failure> {
+    let address = Address {
+        socket: pipeline.broker.socket.clone(),
+        server_uid: pipeline.broker.server_uid,
+        patience: std::time::Duration::from_secs(5),
+    };
+    let run_id = uuid::Uuid::new_v4().to_string();
+    Ok(Broker::connect(&address, &pipeline.name, &run_id).await?)
+}
+
+/// Makes the plan; nothing is changed anywhere.
+pub async fn plan(pipeline: &Pipeline, level: Level, shutdown: &CancellationToken) -> Result<Plan, Failure> {
+    until(shutdown, async {
+        let broker = broker(pipeline).await?;
+        let server = SqlServer::resolve(&broker, &pipeline.source).await?;
+        plan_at(&server, pipeline, level).await
+    })
+    .await
+}
+
+/// Plans on a connection of its own, again on a new one after a failure in passing.
+async fn plan_at(server: &SqlServer, pipeline: &Pipeline, level: Level) -> Result<Plan, Failure> {
+    let mut failures = 0;
+    loop {
+        let outcome = match server.connect().await {
+            Ok(mut connection) => plan::plan(&mut connection, pipeline, level).await.map_err(Failure::from),
+            Err(error) => Err(error.into()),
+        };
+        match outcome {
+            Err(error) if error.is_transient() && failures + 1 < retry::MOST_FAILURES => {
+                failures += 1;
+                tracing::warn!(%error, failures, server = server.address(), "trying again on a new connection");
+                tokio::time::sleep(retry::pause(failures)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Plans, moves, verifies, publishes. Chunks that the ledger has already are skipped.
+pub async fn run(pipeline: &Pipeline, level: Level, shutdown: &CancellationToken) -> Result<Report, Failure> {
+    let started = Instant::now();
+    let (broker, server, plan) = until(shutdown, async {
+        let broker = broker(pipeline).await?;
+        let server = SqlServer::resolve(&broker, &pipeline.source).await?;
+        let plan = plan_at(&server, pipeline, level).await?;
+        Ok((broker, server, plan))
+    })
+    .await?;
+    let mut sessions = Sessions::new(&broker, pipeline);
+    let outcome = load_and_publish(pipeline, level, shutdown, server, &plan, &mut sessions).await;
+    sessions.discard().await;
+    let mut report = outcome?;
+    report.seconds = started.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+async fn load_and_publish(
+    pipeline: &Pipeline,
+    level: Level,
+    shutdown: &CancellationToken,
+    server: SqlServer,
+    plan: &Plan,
+    sessions: &mut Sessions,
+) -> Result<Report, Failure> {
+    let ledger = plan::ledger(pipeline);
+    let runs = until(shutdown, open_runs(&ledger, plan, sessions)).await?;
+    let resumed: Vec<usize> = runs.iter().map(|run| finish::loaded_chunks(run)).collect();
+    let progress = Arc::new(Progress::default());
+    let loading = Arc::new(loading(pipeline, level, shutdown, server, plan, runs, ledger, progress));
+    let started = Instant::now();
+    let keeper = move_all(&loading, sessions.sibling(), pipeline).await?;
+    tracing::debug!(seconds = started.elapsed().as_secs_f64(), "all chunks are loaded");
+    *sessions = keeper;
+    finish::verify_and_publish(&loading, plan, &resumed, shutdown, sessions).await
+}
+
+/// Opens or resumes a run of each table, and makes what is missing at the target.
+async fn open_runs(ledger: &Ledger, plan: &Plan, sessions: &mut Sessions) -> Result<Vec<Run>, Failure> {
+    persist!(sessions, session => ledger.ensure(session))?;
+    persist!(sessions, session => stage::ensure(session, &plan.stage))?;
+    let mut runs = Vec::with_capacity(plan.tables.len());
+    for table in &plan.tables {
+        let run: Run = persist!(sessions, session => ledger.open_or_resume(session, &table.plan))?;
+        if run.resumed {
+            let loaded = finish::loaded_chunks(&run);
+            tracing::info!(table = %table.plan.source, run = run.run_id, loaded, chunks = run.chunks.len(), "resuming");
+        }
+        persist!(sessions, session => publish::prepare(session, &table.plan, &run))?;
+        persist!(sessions, session => publish::clean_previous(session, ledger, &table.plan, &plan.stage))?;
+        runs.push(run);
+    }
+    Ok(runs)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn loading(
+    pipeline: &Pipeline,
+    level: Level,
+    shutdown: &CancellationToken,
+    server: SqlServer,
+    plan: &Plan,
+    runs: Vec<Run>,
+    ledger: Ledger,
+    progress: Arc<Progress>,
+) -> Loading {
+    let limits = &pipeline.limits;
+    let pending = runs.iter().enumerate().flat_map(|(table, run)| {
+        let open = run.chunks.iter().filter(|chunk| !chunk.state.is_loaded());
+        open.map(move |chunk| Work { table, chunk: chunk.number, range: chunk.range.clone(), failures: 0 })
+    });
+    let pending: Vec<Work> = pending.collect();
+    progress.expect(plan.tables.iter().map(|t| t.rows).sum(), pending.len() as u64);
+    let share = batch_bytes(limits.memory, limits.connections);
+    let tables = plan.tables.iter().map(|table| table.plan.clone()).collect();
+    Loading {
+        reader: Reader::new(pipeline, server, tables, level, progress),
+        queue: Queue::new(pending),
+        runs,
+        ledger,
+        stage: plan.stage.clone(),
+        encode: EncodeOptions {
+            row_group_bytes: (share * 2).clamp(SMALLEST_ROW_GROUP, LARGEST_ROW_GROUP),
+            spool_dir: limits.spool_dir.clone(),
+        },
+        upload: UploadOptions {
+            part_bytes: share.clamp(SMALLEST_PART, LARGEST_PART),
+            ..UploadOptions::default()
+        },
+        file_bytes: limits.file.bytes(),
+        cancel: shutdown.child_token(),
+        blocking: TaskTracker::new(),
+    }
+}
+
+/// Starts all tasks, waits for all, and returns the keeper's session. The first cause of a failure is the one told.
+async fn move_all(
+    loading: &Arc<Loading>,
+    sessions: Sessions,
+    pipeline: &Pipeline,
+) -> Result<Sessions, Failure> {
+    let limits = &pipeline.limits;
+    let (asks_tx, asks_rx) = mpsc::channel(ASKS);
+    let (jobs_tx, jobs_rx) = mpsc::channel(limits.committers);
+    let jobs = Arc::new(Mutex::new(jobs_rx));
+    let mut tasks: JoinSet<Result<Option<Sessions>, Failure>> = JoinSet::new();
+    for _ in 0..limits.committers {
+        let task =
+            committer::serve(Arc::clone(loading), sessions.sibling(), Arc::clone(&jobs), asks_tx.clone());
+        tasks.spawn(async { task.await.map(|()| None) });
+    }
+    drop(jobs);
+    for _ in 0..limits.connections {
+        let cancel = loading.cancel.clone();
+        let task = mover::serve(Arc::clone(loading), asks_tx.clone(), jobs_tx.clone());
+        tasks.spawn(async move { until(&cancel, task).await.map(|()| None) });
+    }
+    drop((jobs_tx, asks_tx));
+    let cancel = loading.cancel.clone();
+    let task = keeper::serve(Arc::clone(loading), sessions, asks_rx);
+    tasks.spawn(async move { until(&cancel, task).await.map(Some) });
+
+    let done = CancellationToken::new();
+    let shown = tokio::spawn(progress::show(Arc::clone(&loading.reader.progress), done.clone()));
+    let outcome = join(loading, tasks).await;
+    done.cancel();
+    // Only a drawing: what became of it does not matter.
+    let _ = shown.await;
+    loading.blocking.close();
+    loading.blocking.wait().await;
+    outcome
+}
+
+async fn join(
+    loading: &Loading,
+    mut tasks: JoinSet<Result<Option<Sessions>, Failure>>,
+) -> Result<Sessions, Failure> {
+    let mut keeper = None;
+    let mut cause: Option<Failure> = None;
+    while let Some(ended) = tasks.join_next().await {
+        match ended.unwrap_or(Err(Failure::Lost("a task of the run"))) {
+            Ok(sessions) => keeper = keeper.or(sessions),
+            Err(error) => {
+                loading.cancel.cancel();
+                // What stopped because another stopped is not the cause.
+                let echo = |e: &Failure| matches!(e, Failure::Interrupted | Failure::Lost(_));
+                if cause.as_ref().is_none_or(|known| echo(known) && !echo(&error)) {
+                    cause = Some(error);
+                }
+            }
+        }
+    }
+    match (cause, keeper) {
+        (None, Some(sessions)) => Ok(sessions),
+        (Some(error), Some(mut sessions)) => {
+            sessions.discard().await;
+            Err(error)
+        }
+        (Some(error), None) => Err(error),
+        (None, None) => Err(Failure::Lost("the keeper of claims")),
+    }
+}
+
+/// Reads the source again and compares it with the target as it is now.
+pub async fn verify(
+    pipeline: &Pipeline,
+    level: Level,
+    shutdown: &CancellationToken,
+) -> Result<Report, Failure> {
+    let started = Instant::now();
+    let (broker, server, plan) = until(shutdown, async {
+        let broker = broker(pipeline).await?;
+        let server = SqlServer::resolve(&broker, &pipeline.source).await?;
+        let plan = plan_at(&server, pipeline, level).await?;
+        Ok((broker, server, plan))
+    })
+    .await?;
+    let mut sessions = Sessions::new(&broker, pipeline);
+    let outcome = finish::compare_again(pipeline, level, shutdown, server, &plan, &mut sessions).await;
+    sessions.discard().await;
+    let mut report = outcome?;
+    report.seconds = started.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// What the ledger says.
+pub async fn status(pipeline: &Pipeline, shutdown: &CancellationToken) -> Result<Vec<RunStatus>, Failure> {
+    let broker = until(shutdown, broker(pipeline)).await?;
+    let mut sessions = Sessions::new(&broker, pipeline);
+    let ledger = plan::ledger(pipeline);
+    let outcome = until(shutdown, async { persist!(sessions, session => ledger.status(session)) }).await;
+    sessions.discard().await;
+    outcome
+}
+
+/// Waits for work, or for the signal that ends it.
+async fn until<T>(
+    shutdown: &CancellationToken,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        outcome = work => outcome,
+        () = shutdown.cancelled() => Err(Failure::Interrupted),
+    }
+}

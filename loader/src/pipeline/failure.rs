@@ -1,0 +1,246 @@
+//! Everything that ends a run, and the exit code that says of which kind it was.
+
+use crate::{
+    catalog::CatalogError,
+    commit::CommitError,
+    config::ConfigError,
+    encode::EncodeError,
+    grants::GrantError,
+    ledger::LedgerError,
+    model::{KeyRange, TableName},
+    plan::PlanError,
+    publish::PublishError,
+    snowflake::SnowflakeError,
+    source::SourceError,
+    stage::StageError,
+    tds::TdsError,
+    verify::Mismatch,
+    witness::WitnessError,
+};
+
+/// Why a command did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The pipeline file.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The broker.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+    /// The source's address.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A connection to SQL Server, before any chunk.
+    #[error(transparent)]
+    Connect(#[from] TdsError),
+    /// Reading a chunk.
+    #[error("{table}, chunk {chunk} ({range}): {source}")]
+    Extract {
+        /// The source table.
+        table: TableName,
+        /// The chunk's number.
+        chunk: u32,
+        /// Its key range.
+        range: KeyRange,
+        /// What the connection said.
+        source: TdsError,
+    },
+    /// A statement at Snowflake.
+    #[error(transparent)]
+    Snowflake(#[from] SnowflakeError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The parquet file.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The upload.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// The commit of a chunk.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The publication.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The loader's own sums.
+    #[error(transparent)]
+    Witness(#[from] WitnessError),
+    /// Source and target, or source and stream, do not agree.
+    #[error(transparent)]
+    Mismatch(#[from] Box<Mismatch>),
+    /// Another loader works on the same table.
+    #[error(
+        "{table}: chunk {chunk} is claimed by {owner}{}; wait for it, or see `loader status`. What this loader \
+         committed stays",
+        until(lease_until.as_deref())
+    )]
+    Busy {
+        /// The source table.
+        table: TableName,
+        /// The chunk.
+        chunk: u32,
+        /// Who has it.
+        owner: String,
+        /// By Snowflake's clock.
+        lease_until: Option<String>,
+    },
+    /// Ctrl-C or SIGTERM.
+    #[error("interrupted; the target is as it was, and running again continues where this run stopped")]
+    Interrupted,
+    /// A part of the loader stopped without a word.
+    #[error("{0} stopped unexpectedly; this is a fault in the loader, please report it")]
+    Lost(&'static str),
+}
+
+fn until(lease: Option<&str>) -> String {
+    lease.map_or(String::new(), |until| format!(" until {until} UTC"))
+}
+
+impl From<Mismatch> for Failure {
+    fn from(mismatch: Mismatch) -> Self {
+        Self::Mismatch(Box::new(mismatch))
+    }
+}
+
+impl Failure {
+    /// Whether the same chunk may well succeed on a new connection and in a new session.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect(error) | Self::Extract { source: error, .. } => error.is_transient(),
+            Self::Snowflake(error) => error.is_transient(),
+            Self::Ledger(error) => error.is_transient(),
+            Self::Stage(error) => error.is_transient(),
+            Self::Commit(error) => error.is_transient(),
+            Self::Publish(error) => error.is_transient(),
+            Self::Plan(error) => error.is_transient(),
+            Self::Grant(error) | Self::Source(SourceError::Grant(error)) => !error.is_permanent(),
+            _ => false,
+        }
+    }
+
+    /// The process's exit code, after sysexits: 65 data, 66 no input, 69 unavailable, 70 internal, 75 try again,
+    /// 77 permission, 78 configuration, 130 interrupted.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(ConfigError::Unreadable { .. }) => 66,
+            Self::Config(_) | Self::Source(SourceError::NoHost { .. }) => 78,
+            Self::Plan(PlanError::Catalog(error)) => catalog_code(error),
+            Self::Plan(_) => 78,
+            Self::Grant(error) | Self::Source(SourceError::Grant(error)) => grant_code(error),
+            Self::Connect(error) | Self::Extract { source: error, .. } => tds_code(error),
+            Self::Snowflake(error) => snowflake_code(error),
+            Self::Ledger(error) => ledger_code(error),
+            Self::Encode(EncodeError::Parquet(_)) | Self::Lost(_) => 70,
+            Self::Encode(_) => 75,
+            Self::Stage(StageError::Snowflake(error)) => snowflake_code(error),
+            Self::Stage(StageError::NotCarried(_) | StageError::Endpoint(_)) => 78,
+            Self::Stage(_) => 69,
+            Self::Commit(CommitError::Unknown(error)) => snowflake_code(error),
+            Self::Commit(CommitError::Refused { source, .. }) => ledger_code(source),
+            Self::Commit(CommitError::Counts { .. }) | Self::Mismatch(_) => 65,
+            Self::Commit(CommitError::ClaimLost { .. }) | Self::Busy { .. } => 75,
+            Self::Publish(PublishError::Ledger(error)) => ledger_code(error),
+            Self::Publish(PublishError::Shape(_)) => 78,
+            Self::Publish(_) => 65,
+            Self::Witness(WitnessError::Shape { .. }) => 70,
+            Self::Witness(_) => 65,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+fn catalog_code(error: &CatalogError) -> u8 {
+    match error {
+        CatalogError::Tds { source, .. } => tds_code(source),
+        CatalogError::NoTable { .. } => 66,
+        CatalogError::NotATable { .. } => 78,
+        CatalogError::Unreadable { .. } => 77,
+        CatalogError::Answer { .. } => 70,
+    }
+}
+
+fn tds_code(error: &TdsError) -> u8 {
+    const LOGIN_OR_PERMISSION: [i32; 9] = [229, 230, 262, 297, 300, 4060, 18452, 18456, 18470];
+    match error {
+        TdsError::Server(server) if LOGIN_OR_PERMISSION.contains(&server.number) => 77,
+        TdsError::Server(server) if server.is_transient() => 75,
+        TdsError::Value { .. } | TdsError::Server(_) => 65,
+        TdsError::Changed(_) => 75,
+        TdsError::Relay(error) if error.is_permanent() => 77,
+        TdsError::Refused(_) => 78,
+        TdsError::NotMutual => 77,
+        TdsError::Protocol(_) | TdsError::Poisoned => 70,
+        _ => 69,
+    }
+}
+
+fn grant_code(error: &GrantError) -> u8 {
+    match error {
+        GrantError::Connect(keyferry_proto::connect::ConnectError::WrongServer { .. })
+        | GrantError::Denied { .. }
+        | GrantError::Refused { .. } => 77,
+        GrantError::Connect(_) | GrantError::Unavailable { .. } => 69,
+        GrantError::Limited { .. } => 75,
+        GrantError::Invalid { .. } => 78,
+        GrantError::Protocol { .. } => 70,
+    }
+}
+
+fn snowflake_code(error: &SnowflakeError) -> u8 {
+    match error {
+        SnowflakeError::Privilege { .. } => 77,
+        SnowflakeError::Grant(error) => grant_code(error),
+        SnowflakeError::Unreachable { .. } => 69,
+        SnowflakeError::Setup(_) => 78,
+        SnowflakeError::Answer { .. } => 70,
+        error if error.is_transient() => 75,
+        _ => 65,
+    }
+}
+
+fn ledger_code(error: &LedgerError) -> u8 {
+    match error {
+        LedgerError::Snowflake(error) => snowflake_code(error),
+        LedgerError::SchemaChanged { .. } => 78,
+        LedgerError::NoChunks { .. } => 70,
+        LedgerError::Guard { .. } => 75,
+        _ => 65,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn each_kind_of_failure_has_its_own_exit_code() {
+        let missing = crate::config::Pipeline::read(Path::new("/nowhere.yaml")).unwrap_err();
+        assert_eq!(Failure::from(missing).exit_code(), 66);
+        let wrong = crate::config::Pipeline::parse(Path::new("p.yaml"), "pipelin: x").unwrap_err();
+        assert_eq!(Failure::from(wrong).exit_code(), 78);
+        let snapshot = PlanError::NoSnapshot { database: "SalesDB".into() };
+        assert_eq!(Failure::from(snapshot).exit_code(), 78);
+        assert_eq!(Failure::Interrupted.exit_code(), 130);
+        let denied = GrantError::Denied { attempted: "use", grant: "g".into(), reason: "no".into() };
+        assert_eq!(Failure::from(denied).exit_code(), 77);
+        let down = GrantError::Unavailable { attempted: "use", grant: "g".into(), reason: "KDC".into() };
+        assert_eq!(Failure::from(down).exit_code(), 69);
+        let timeout = TdsError::Timeout { during: "reading", after: std::time::Duration::from_secs(1) };
+        assert_eq!(Failure::from(timeout).exit_code(), 69);
+        let unknown = SnowflakeError::Unknown { attempted: "COMMIT".into(), reason: "reset".into() };
+        assert_eq!(Failure::from(unknown).exit_code(), 75);
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again_and_what_cannot_is_not() {
+        assert!(Failure::from(TdsError::Closed { during: "reading" }).is_transient());
+        assert!(!Failure::from(TdsError::Poisoned).is_transient());
+        assert!(!Failure::Interrupted.is_transient());
+    }
+}

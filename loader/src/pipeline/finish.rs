@@ -1,0 +1,211 @@
+//! After the last chunk: the target's witness over the staging table, then the publication. And the same comparison
+//! without moving anything.
+
+use std::{sync::Arc, time::Instant};
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Failure, Loading,
+    queue::{Queue, Work},
+    reader::Reader,
+    retry,
+    sessions::{Sessions, persist},
+    until,
+};
+use crate::{
+    config::Pipeline,
+    ledger::{LedgerChunk, Run},
+    model::{TablePlan, TargetName},
+    plan::{Plan, PlannedTable},
+    progress::{self, Progress},
+    publish,
+    report::{Report, TableReport},
+    snowflake::{Answer, Statements as _},
+    source::SqlServer,
+    verify::{Level, check_target, observed, target_sql},
+    witness::{Side, Witness, WitnessError},
+};
+
+/// Chunks whose rows are in the staging table already.
+pub(super) fn loaded_chunks(run: &Run) -> usize {
+    run.chunks.iter().filter(|chunk| chunk.state.is_loaded()).count()
+}
+
+/// Table after table: verify, publish, clean.
+pub(super) async fn verify_and_publish(
+    loading: &Loading,
+    plan: &Plan,
+    resumed: &[usize],
+    shutdown: &CancellationToken,
+    sessions: &mut Sessions,
+) -> Result<Report, Failure> {
+    let mut report = Report::new(plan, &loading.reader.progress);
+    for ((table, run), resumed) in plan.tables.iter().zip(&loading.runs).zip(resumed) {
+        let started = Instant::now();
+        let chunks = until(shutdown, verify_staging(loading, table, run, sessions)).await?;
+        let ledger = &loading.ledger;
+        persist!(sessions, session => ledger.mark_verified(session, run))?;
+        if shutdown.is_cancelled() {
+            return Err(Failure::Interrupted);
+        }
+        // From here on it is one transaction: it is waited for, and either it took effect or it did not.
+        let published: publish::Published =
+            persist!(sessions, session => publish::publish(session, ledger, &table.plan, run))?;
+        if let Err(error) = persist!(sessions, session => publish::clean(session, run, &loading.stage)) {
+            // The next run cleans up; the rows are published.
+            tracing::warn!(%error, table = %table.plan.target, "published, but leftovers remain");
+        }
+        report.tables.push(TableReport {
+            rows: published.rows,
+            chunks: chunks.len(),
+            resumed: *resumed,
+            bytes: chunks.iter().filter_map(|chunk| chunk.bytes).sum(),
+            finishing_seconds: started.elapsed().as_secs_f64(),
+            verified: loading.reader.level,
+            published: true,
+            ..TableReport::of(table)
+        });
+    }
+    Ok(report)
+}
+
+/// Compares the staging table with what passed through the loader, this time and in earlier processes.
+async fn verify_staging(
+    loading: &Loading,
+    table: &PlannedTable,
+    run: &Run,
+    sessions: &mut Sessions,
+) -> Result<Vec<LedgerChunk>, Failure> {
+    let ledger = &loading.ledger;
+    let chunks: Vec<LedgerChunk> = persist!(sessions, session => ledger.chunks(session, run))?;
+    let mut witness = Witness::new(&table.plan.columns);
+    for chunk in &chunks {
+        let missing = || WitnessError::Stored(format!("chunk {} has none", chunk.number));
+        let text = chunk.witness.as_deref().ok_or_else(missing)?;
+        witness.merge(&Witness::from_json(&table.plan.columns, text)?);
+    }
+    check(&table.plan, &run.staging, loading.reader.level, &witness, sessions).await?;
+    Ok(chunks)
+}
+
+async fn check(
+    plan: &TablePlan,
+    table: &TargetName,
+    level: Level,
+    witness: &Witness,
+    sessions: &mut Sessions,
+) -> Result<(), Failure> {
+    let question = target_sql(plan, table, level);
+    let answer: Answer = persist!(sessions, session => session.execute(&question))?;
+    let seen = observed(Side::Target, level, &plan.columns, &answer.rows)?;
+    Ok(check_target(plan, witness, &seen)?)
+}
+
+/// Reads every chunk of the source again, moves nothing, and compares with the targets.
+pub(super) async fn compare_again(
+    pipeline: &Pipeline,
+    level: Level,
+    shutdown: &CancellationToken,
+    server: SqlServer,
+    plan: &Plan,
+    sessions: &mut Sessions,
+) -> Result<Report, Failure> {
+    let progress = Arc::new(Progress::default());
+    let tables = plan.tables.iter().map(|table| table.plan.clone()).collect();
+    let reader = Arc::new(Reader::new(pipeline, server, tables, level, Arc::clone(&progress)));
+    let mut report = Report::new(plan, &progress);
+    let done = CancellationToken::new();
+    progress.expect(
+        plan.tables.iter().map(|t| t.rows).sum(),
+        plan.tables.iter().map(|t| t.plan.chunks.len() as u64).sum(),
+    );
+    let shown = tokio::spawn(progress::show(Arc::clone(&progress), done.clone()));
+    let outcome = async {
+        for (index, table) in plan.tables.iter().enumerate() {
+            let started = Instant::now();
+            let witness = add_up(&reader, index, pipeline.limits.connections, shutdown).await?;
+            until(shutdown, check(&table.plan, &table.plan.target, level, &witness, sessions)).await?;
+            report.tables.push(TableReport {
+                rows: witness.rows,
+                chunks: table.plan.chunks.len(),
+                bytes: table.bytes,
+                finishing_seconds: started.elapsed().as_secs_f64(),
+                verified: level,
+                ..TableReport::of(table)
+            });
+        }
+        Ok(())
+    };
+    let outcome = outcome.await;
+    done.cancel();
+    // Only a drawing: what became of it does not matter.
+    let _ = shown.await;
+    outcome.map(|()| report)
+}
+
+/// The witness of a whole table, read over several connections.
+async fn add_up(
+    reader: &Arc<Reader>,
+    table: usize,
+    connections: usize,
+    shutdown: &CancellationToken,
+) -> Result<Witness, Failure> {
+    let plan = &reader.tables[table];
+    let work = plan.chunks.iter().map(|chunk| Work {
+        table,
+        chunk: chunk.number,
+        range: chunk.range.clone(),
+        failures: 0,
+    });
+    let queue = Arc::new(Queue::new(work));
+    let cancel = shutdown.child_token();
+    let mut tasks = JoinSet::new();
+    for _ in 0..connections.min(plan.chunks.len()) {
+        let (reader, queue, cancel) = (Arc::clone(reader), Arc::clone(&queue), cancel.clone());
+        tasks.spawn(async move { until(&cancel, add_up_chunks(&reader, &queue, table)).await });
+    }
+    let mut total = Witness::new(&plan.columns);
+    let mut cause = None;
+    while let Some(ended) = tasks.join_next().await {
+        match ended.unwrap_or(Err(Failure::Lost("a reader"))) {
+            Ok(witness) => total.merge(&witness),
+            Err(error) => {
+                cancel.cancel();
+                cause.get_or_insert(error);
+            }
+        }
+    }
+    cause.map_or(Ok(total), Err)
+}
+
+async fn add_up_chunks(reader: &Reader, queue: &Queue, table: usize) -> Result<Witness, Failure> {
+    let mut total = Witness::new(&reader.tables[table].columns);
+    let mut open = None;
+    while let Some(work) = queue.next().await {
+        let outcome = async {
+            let mut connection = match open.take() {
+                Some(connection) => connection,
+                None => reader.server.connect().await?,
+            };
+            let witness = reader.read(&mut connection, &work, None).await?;
+            open = Some(connection);
+            Ok::<_, Failure>(witness)
+        };
+        match outcome.await {
+            Ok(witness) => {
+                total.merge(&witness);
+                reader.progress.chunk();
+                queue.finish();
+            }
+            Err(error) if error.is_transient() && work.failures + 1 < retry::MOST_FAILURES => {
+                tracing::warn!(%error, chunk = work.chunk, "trying the chunk again");
+                tokio::time::sleep(retry::pause(work.failures + 1)).await;
+                queue.put_back(work);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(total)
+}

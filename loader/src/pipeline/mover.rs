@@ -1,0 +1,232 @@
+//! One connection's work: chunk after chunk, from the source into staged files. Reading, encoding and uploading of
+//! a chunk run at the same time; the queues between them are in `pipeline.rs`.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::{
+    BATCHES_TO_ENCODE, FILES_TO_UPLOAD, Failure, Loading,
+    committer::Job,
+    keeper::{Ask, ask},
+    queue::Work,
+    reader::Item,
+    retry,
+};
+use crate::{
+    commit::ChunkFacts,
+    encode::{EncodeOptions, FileWriter, SpooledFile},
+    ledger::{Claim, Claimed},
+    model::arrow_schema,
+    stage::{self, StageError, StageTarget, StagedFile},
+    tds::Connection,
+};
+
+/// Moves chunks until none is left.
+pub(super) async fn serve(
+    loading: Arc<Loading>,
+    asks: mpsc::Sender<Ask>,
+    commits: mpsc::Sender<Job>,
+) -> Result<(), Failure> {
+    let mut connection = None;
+    while let Some(work) = loading.queue.next().await {
+        match move_chunk(&loading, &asks, &mut connection, &work).await {
+            Ok(Moved::Staged(claim, facts)) => {
+                let job = Job { work, claim, facts };
+                commits.send(job).await.map_err(|_| Failure::Lost("the committers"))?;
+            }
+            Ok(Moved::Already) => {
+                loading.reader.progress.chunk();
+                loading.queue.finish();
+            }
+            Err(error) if error.is_transient() && work.failures + 1 < retry::MOST_FAILURES => {
+                tracing::warn!(%error, chunk = work.chunk, failures = work.failures + 1, "trying the chunk again");
+                // A connection that failed is never used again.
+                connection = None;
+                tokio::time::sleep(retry::pause(work.failures + 1)).await;
+                loading.queue.put_back(work);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+enum Moved {
+    /// Its files lie in the stage.
+    Staged(Claim, ChunkFacts),
+    /// It was loaded before.
+    Already,
+}
+
+async fn move_chunk(
+    loading: &Loading,
+    asks: &mpsc::Sender<Ask>,
+    connection: &mut Option<Connection>,
+    work: &Work,
+) -> Result<Moved, Failure> {
+    let (table, chunk) = (work.table, work.chunk);
+    let claim = match ask(asks, |reply| Ask::Claim { table, chunk, reply }).await? {
+        Claimed::Mine(claim) => claim,
+        Claimed::Done(_) => return Ok(Moved::Already),
+        Claimed::Other { owner, lease_until } => {
+            let table = loading.reader.table(work).source.clone();
+            return Err(Failure::Busy { table, chunk, owner, lease_until });
+        }
+    };
+    let prefix = claim.prefix().to_owned();
+    let target = Arc::new(ask(asks, |reply| Ask::Put { prefix, reply }).await?);
+    // Taken out while it is used: after an error it is dropped with whatever was under way.
+    let mut source = match connection.take() {
+        Some(connection) => connection,
+        None => loading.reader.server.connect().await?,
+    };
+    let facts = stage_chunk(loading, asks, &mut source, work, &claim, target).await?;
+    *connection = Some(source);
+    Ok(Moved::Staged(claim, facts))
+}
+
+async fn stage_chunk(
+    loading: &Loading,
+    asks: &mpsc::Sender<Ask>,
+    source: &mut Connection,
+    work: &Work,
+    claim: &Claim,
+    target: Arc<StageTarget>,
+) -> Result<ChunkFacts, Failure> {
+    let plan = loading.reader.table(work);
+    let (batches_tx, batches_rx) = mpsc::channel(BATCHES_TO_ENCODE);
+    let (files_tx, files_rx) = mpsc::channel(FILES_TO_UPLOAD);
+    let encoder = Encoder {
+        schema: Arc::new(arrow_schema(&plan.columns)),
+        target: Arc::clone(&target),
+        options: loading.encode.clone(),
+        file_bytes: loading.file_bytes,
+    };
+    let encoding = loading.blocking.spawn_blocking(move || encoder.run(batches_rx, &files_tx));
+    let reading = async {
+        let witness = loading.reader.read(source, work, Some(&batches_tx)).await;
+        if witness.is_ok() {
+            // If the encoder is gone its own error is the one that counts.
+            let _ = batches_tx.send(Item::End).await;
+        }
+        drop(batches_tx);
+        witness
+    };
+    let uploading = upload_all(loading, asks, claim, target, files_rx);
+    let (witness, files, encoded) = tokio::join!(reading, uploading, encoding);
+    let encoded = encoded.unwrap_or(Err(Failure::Lost("the encoder")));
+    let (witness, files) = first_cause(witness, files, encoded)?;
+    let bytes = witness.columns.len() as u64 * witness.rows;
+    Ok(ChunkFacts {
+        rows: witness.rows,
+        bytes: source_bytes(plan, &witness).max(bytes),
+        files,
+        witness: witness.to_json(),
+        source_spid: source.spid(),
+        audit_id: String::new(),
+    })
+}
+
+/// When one stage fails the others lose their neighbour; the loss is not the cause.
+fn first_cause<A, B>(
+    read: Result<A, Failure>,
+    uploaded: Result<B, Failure>,
+    encoded: Result<(), Failure>,
+) -> Result<(A, B), Failure> {
+    let lost = |failure: &Failure| matches!(failure, Failure::Lost(_));
+    match (read, uploaded, encoded) {
+        (Ok(read), Ok(uploaded), Ok(())) => Ok((read, uploaded)),
+        (read, uploaded, encoded) => {
+            let mut causes: Vec<_> =
+                [read.err(), uploaded.err(), encoded.err()].into_iter().flatten().collect();
+            causes.sort_by_key(lost);
+            Err(causes.into_iter().next().unwrap_or(Failure::Lost("a stage of the chunk")))
+        }
+    }
+}
+
+/// Bytes of values at the source: fixed widths times values, and what text and binary took on the wire.
+fn source_bytes(plan: &crate::model::TablePlan, witness: &crate::witness::Witness) -> u64 {
+    use crate::witness::{Measure, source_measure};
+    let column = |(column, sums): (&crate::model::ColumnPlan, &crate::witness::ColumnWitness)| {
+        if source_measure(column.source) == [Measure::Bytes] {
+            sums.source
+                .first()
+                .and_then(|sum| sum.to_i128())
+                .and_then(|sum| u64::try_from(sum).ok())
+                .unwrap_or(0)
+        } else {
+            sums.count * column.source.widest_bytes()
+        }
+    };
+    plan.columns.iter().zip(&witness.columns).map(column).sum()
+}
+
+/// Batches in, spooled files out, on a thread that may block.
+struct Encoder {
+    schema: arrow_schema::SchemaRef,
+    target: Arc<StageTarget>,
+    options: EncodeOptions,
+    file_bytes: u64,
+}
+
+impl Encoder {
+    fn run(
+        self,
+        mut batches: mpsc::Receiver<Item>,
+        files: &mpsc::Sender<SpooledFile>,
+    ) -> Result<(), Failure> {
+        let mut open: Option<FileWriter> = None;
+        let hand_over = |writer: FileWriter| -> Result<(), Failure> {
+            files.blocking_send(writer.finish()?).map_err(|_| Failure::Lost("the upload"))
+        };
+        loop {
+            match batches.blocking_recv() {
+                Some(Item::Batch(batch, permit)) => {
+                    let mut writer = match open.take() {
+                        Some(writer) => writer,
+                        None => FileWriter::create(Arc::clone(&self.schema), &self.target, &self.options)?,
+                    };
+                    writer.write(&batch)?;
+                    drop((batch, permit));
+                    if writer.file_bytes() >= self.file_bytes {
+                        hand_over(writer)?;
+                    } else {
+                        open = Some(writer);
+                    }
+                }
+                Some(Item::End) => return open.map_or(Ok(()), hand_over),
+                // The reader failed: half a chunk is no file.
+                None => return Err(Failure::Lost("the reader")),
+            }
+        }
+    }
+}
+
+async fn upload_all(
+    loading: &Loading,
+    asks: &mpsc::Sender<Ask>,
+    claim: &Claim,
+    mut target: Arc<StageTarget>,
+    mut files: mpsc::Receiver<SpooledFile>,
+) -> Result<Vec<StagedFile>, Failure> {
+    let mut staged = Vec::new();
+    while let Some(file) = files.recv().await {
+        let name = claim.file_name(staged.len());
+        let mut renewed = false;
+        let uploaded = loop {
+            let _waiting = loading.reader.progress.upload.start();
+            match stage::upload(&target, &name, &file, &loading.upload).await {
+                Err(StageError::CredentialsExpired { .. }) if !renewed => {
+                    renewed = true;
+                    let prefix = claim.prefix().to_owned();
+                    target = Arc::new(ask(asks, |reply| Ask::Put { prefix, reply }).await?);
+                }
+                outcome => break outcome?,
+            }
+        };
+        staged.push(uploaded);
+    }
+    Ok(staged)
+}

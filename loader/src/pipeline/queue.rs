@@ -1,0 +1,106 @@
+//! The chunks that wait to be moved. A chunk leaves the queue for good only when it is finished; one that failed in
+//! passing comes back.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+};
+
+use tokio::sync::Notify;
+
+use crate::model::KeyRange;
+
+/// One chunk of one table.
+#[derive(Clone, Debug)]
+pub(super) struct Work {
+    /// The table's place in the plan.
+    pub table: usize,
+    pub chunk: u32,
+    pub range: KeyRange,
+    /// How often it has failed in passing.
+    pub failures: u32,
+}
+
+/// Shared by all connections and committers.
+#[derive(Debug)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    waiting: VecDeque<Work>,
+    unfinished: usize,
+}
+
+impl Queue {
+    pub(super) fn new(work: impl IntoIterator<Item = Work>) -> Self {
+        let waiting: VecDeque<_> = work.into_iter().collect();
+        Self { state: Mutex::new(State { unfinished: waiting.len(), waiting }), changed: Notify::new() }
+    }
+
+    /// The next chunk; `None` when all are finished. Waits while others hold the last ones, which may come back.
+    pub(super) async fn next(&self) -> Option<Work> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            {
+                let mut state = self.lock();
+                if let Some(work) = state.waiting.pop_front() {
+                    return Some(work);
+                }
+                if state.unfinished == 0 {
+                    return None;
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// The chunk is done and will not come back.
+    pub(super) fn finish(&self) {
+        self.lock().unfinished -= 1;
+        self.changed.notify_waiters();
+    }
+
+    /// The chunk failed in passing and is to be tried again.
+    pub(super) fn put_back(&self, mut work: Work) {
+        work.failures += 1;
+        self.lock().waiting.push_back(work);
+        self.changed.notify_waiters();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn work(chunk: u32) -> Work {
+        Work { table: 0, chunk, range: KeyRange::default(), failures: 0 }
+    }
+
+    #[tokio::test]
+    async fn a_chunk_that_failed_comes_back_to_whoever_waits() {
+        let queue = Queue::new([work(1)]);
+        let held = queue.next().await.unwrap();
+        let waiting = async {
+            let again = queue.next().await.unwrap();
+            queue.finish();
+            again
+        };
+        let (again, ()) = tokio::join!(waiting, async { queue.put_back(held) });
+        assert_eq!((again.chunk, again.failures), (1, 1));
+        assert!(queue.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_empty_queue_ends_at_once() {
+        assert!(Queue::new([]).next().await.is_none());
+    }
+}

@@ -1,0 +1,145 @@
+//! One chunk from the source: its own transaction, its rows batch by batch, its witness asked before it ends.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::{Failure, queue::Work};
+use crate::{
+    config::{Consistency, Pipeline},
+    model::TablePlan,
+    plan::{batch_bytes, sql},
+    progress::Progress,
+    source::SqlServer,
+    tds::{Connection, TdsError},
+    verify::{Level, check_source, observed, source_sql},
+    witness::{Side, Witness},
+};
+
+/// A batch on its way to the encoder, with its part of the memory budget.
+pub(super) enum Item {
+    /// Rows.
+    Batch(RecordBatch, OwnedSemaphorePermit),
+    /// No more rows, and the source's witness agrees.
+    End,
+}
+
+/// Everything that reading needs, for all connections.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub server: SqlServer,
+    pub tables: Vec<TablePlan>,
+    pub level: Level,
+    pub progress: Arc<Progress>,
+    consistency: Consistency,
+    batch_rows: usize,
+    batch_bytes: usize,
+    /// In KiB.
+    budget: Arc<Semaphore>,
+}
+
+const KIB: usize = 1024;
+
+impl Reader {
+    pub(super) fn new(
+        pipeline: &Pipeline,
+        server: SqlServer,
+        tables: Vec<TablePlan>,
+        level: Level,
+        progress: Arc<Progress>,
+    ) -> Self {
+        let batch_bytes = batch_bytes(pipeline.limits.memory, pipeline.limits.connections);
+        let batches = pipeline.limits.connections * 2;
+        Self {
+            server,
+            tables,
+            level,
+            progress,
+            consistency: pipeline.source.consistency,
+            batch_rows: pipeline.limits.batch_rows,
+            batch_bytes,
+            budget: Arc::new(Semaphore::new(kib(batch_bytes) as usize * batches)),
+        }
+    }
+
+    pub(super) fn table(&self, work: &Work) -> &TablePlan {
+        &self.tables[work.table]
+    }
+
+    /// Reads one chunk. Without a sink the rows are only added up.
+    pub(super) async fn read(
+        &self,
+        connection: &mut Connection,
+        work: &Work,
+        sink: Option<&mpsc::Sender<Item>>,
+    ) -> Result<Witness, Failure> {
+        let plan = self.table(work);
+        let failed = |source: TdsError| Failure::Extract {
+            table: plan.source.clone(),
+            chunk: work.chunk,
+            range: work.range.clone(),
+            source,
+        };
+        let begin = match self.consistency {
+            Consistency::PerChunk => sql::BEGIN_SNAPSHOT,
+            Consistency::ReadCommitted => sql::BEGIN_READ_COMMITTED,
+        };
+        connection.run(begin).await.map_err(failed)?;
+        let witness = self.rows(connection, work, sink).await?;
+        if self.consistency == Consistency::PerChunk {
+            let question = source_sql(plan, &work.range, self.level);
+            let answer = connection.fetch_text(&question).await.map_err(failed)?;
+            let seen = observed(Side::Source, self.level, &plan.columns, &answer)?;
+            check_source(plan, work.chunk, &work.range, &witness, &seen)?;
+        }
+        connection.run(sql::COMMIT).await.map_err(failed)?;
+        Ok(witness)
+    }
+
+    async fn rows(
+        &self,
+        connection: &mut Connection,
+        work: &Work,
+        sink: Option<&mpsc::Sender<Item>>,
+    ) -> Result<Witness, Failure> {
+        let plan = self.table(work);
+        let failed = |source: TdsError| Failure::Extract {
+            table: plan.source.clone(),
+            chunk: work.chunk,
+            range: work.range.clone(),
+            source,
+        };
+        let mut witness = Witness::new(&plan.columns);
+        let mut rows = connection.stream(&sql::select(plan, &work.range)).await.map_err(failed)?;
+        loop {
+            let mut permit = self.reserve().await?;
+            let waiting = self.progress.source.start();
+            let batch = rows.next_batch(&plan.columns, self.batch_rows, self.batch_bytes).await;
+            drop(waiting);
+            let Some(decoded) = batch.map_err(failed)? else { return Ok(witness) };
+            witness.add(&plan.columns, &decoded)?;
+            let bytes = decoded.batch.get_array_memory_size();
+            self.progress.read(decoded.batch.num_rows() as u64, bytes as u64);
+            if let Some(sink) = sink {
+                // A small batch gives back what it does not use.
+                let surplus = permit.num_permits().saturating_sub(kib(bytes) as usize);
+                drop(permit.split(surplus));
+                let _waiting = self.progress.encoder.start();
+                sink.send(Item::Batch(decoded.batch, permit))
+                    .await
+                    .map_err(|_| Failure::Lost("the encoder"))?;
+            }
+        }
+    }
+
+    /// The budget of one full batch.
+    async fn reserve(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let budget = Arc::clone(&self.budget);
+        budget.acquire_many_owned(kib(self.batch_bytes)).await.map_err(|_| Failure::Lost("the memory budget"))
+    }
+}
+
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(KIB)).unwrap_or(u32::MAX).max(1)
+}
