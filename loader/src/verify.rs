@@ -151,3 +151,6 @@ fn float(text: Option<&str>) -> Result<Option<f64>, WitnessError> {
     })?;
     Ok(Some(number))
 }
+
+#[cfg(test)]
+mod tests;

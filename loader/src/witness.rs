@@ -115,3 +115,6 @@ fn add_all(into: &mut [i256], from: &[i256]) {
         *sum = sum.wrapping_add(*other);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,7 +63,10 @@ async fn copy_lock_fence_and_commit_come_in_this_order() {
     assert_eq!(outcome.unwrap(), Committed { query_id: "01b0-query".into() });
     assert!(session.is_over());
     let fence = &session.sent[4];
-    assert!(fence.contains("AND STATE = 'claimed' AND ATTEMPT = 3") && fence.contains("ROW_COUNT = 10"), "{fence}");
+    assert!(
+        fence.contains("AND STATE = 'claimed' AND ATTEMPT = 3") && fence.contains("ROW_COUNT = 10"),
+        "{fence}"
+    );
 }
 
 #[tokio::test]
