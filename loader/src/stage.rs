@@ -254,4 +254,4 @@ fn carried(info: &StageInfo) -> Result<(), StageError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -97,7 +97,7 @@ pub(super) fn open_runs(ledger: &TargetName, pipeline: &str, table: &str) -> Str
 /// The latest published run of a table.
 pub(super) fn last_published(ledger: &TargetName, pipeline: &str, table: &str) -> String {
     format!(
-        "SELECT RUN_ID, MAX(COMMITTED_AT) AS AT FROM {} WHERE PIPELINE = {} AND TABLE_NAME = {} AND CHUNK >= 0 \
+        "SELECT RUN_ID, MAX(COMMITTED_AT) AS LAST_COMMIT FROM {} WHERE PIPELINE = {} AND TABLE_NAME = {} AND CHUNK >= 0 \
          AND STATE = 'published' GROUP BY RUN_ID ORDER BY 2 DESC LIMIT 1",
         ledger.sql(),
         literal(pipeline),

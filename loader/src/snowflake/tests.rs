@@ -1,1 +1,365 @@
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::SystemTime,
+};
 
+use keyferry_proto::grant::Grant;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+};
+
+use super::*;
+use crate::grants::{Refusal, SessionInfo, TokenState};
+
+/// A request as the server saw it.
+#[derive(Clone, Debug)]
+struct Seen {
+    path: String,
+    query: HashMap<String, String>,
+    authorization: String,
+    body: Value,
+}
+
+/// What the server does with a request.
+enum Act {
+    Answer(Value),
+    Status(u16),
+    CutAfterReading,
+    Hang,
+}
+
+struct Bench {
+    session: Session,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    tokens: watch::Sender<TokenState>,
+    refusals: mpsc::Receiver<Refusal>,
+}
+
+impl Bench {
+    fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+fn token(generation: &str) -> TokenState {
+    let value = format!("token-{generation}").into_bytes();
+    TokenState::Live(Grant::new(value, SystemTime::now() + Duration::from_secs(3600), generation))
+}
+
+/// A session against a server that answers its requests by number, counted from 0.
+async fn bench(act: impl Fn(usize, &Seen) -> Act + Send + 'static) -> Bench {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let Some(request) = read_request(&mut stream).await else { continue };
+            let number = {
+                let mut log = log.lock().unwrap();
+                log.push(request.clone());
+                log.len() - 1
+            };
+            match act(number, &request) {
+                Act::Answer(body) => respond(&mut stream, 200, &body.to_string()).await,
+                Act::Status(status) => respond(&mut stream, status, "an upstream's secret words").await,
+                Act::CutAfterReading => drop(stream),
+                Act::Hang => open.push(stream),
+            }
+        }
+    });
+    let (tokens, tokens_rx) = watch::channel(token("1"));
+    let (refusals_tx, refusals) = mpsc::channel(2);
+    let info = SessionInfo {
+        url,
+        account: "org-account".into(),
+        user: "SVC".into(),
+        role: "LOADER".into(),
+        warehouse: "WH".into(),
+        session_id: "4711".into(),
+        audit_id: "a-1".into(),
+    };
+    let grant = SessionGrant::new(info, tokens_rx, refusals_tx);
+    let mut options = SessionOptions::new("analytics", "LOADER", "WH");
+    options.query_tag = "{\"pipeline\":\"p\"}".into();
+    options.patience = Duration::from_millis(600);
+    let session = Session::from_grant(grant, HttpClients::new(None).unwrap(), options).unwrap();
+    Bench { session, seen, tokens, refusals }
+}
+
+async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
+    let mut bytes = Vec::new();
+    let head_end = loop {
+        if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break at;
+        }
+        let mut part = [0; 4096];
+        match stream.read(&mut part).await.ok()? {
+            0 => return None,
+            n => bytes.extend_from_slice(&part[..n]),
+        }
+    };
+    let head = String::from_utf8(bytes[..head_end].to_vec()).unwrap();
+    let header = |name: &str| {
+        head.lines()
+            .filter_map(|line| line.split_once(": "))
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.to_owned())
+    };
+    let length: usize = header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let mut body = bytes[head_end + 4..].to_vec();
+    while body.len() < length {
+        let mut part = [0; 4096];
+        match stream.read(&mut part).await.ok()? {
+            0 => return None,
+            n => body.extend_from_slice(&part[..n]),
+        }
+    }
+    let target = head.split_whitespace().nth(1)?.to_owned();
+    let url = url::Url::parse(&format!("http://x{target}")).unwrap();
+    Some(Seen {
+        path: url.path().to_owned(),
+        query: url.query_pairs().into_owned().collect(),
+        authorization: header("authorization").unwrap_or_default(),
+        body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+    })
+}
+
+async fn respond(stream: &mut TcpStream, status: u16, body: &str) {
+    let head = format!(
+        "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+}
+
+fn one() -> Act {
+    Act::Answer(json!({ "success": true, "code": null, "message": null, "data": {
+        "queryId": "01b0", "queryResultFormat": "json", "total": 1, "returned": 1,
+        "rowtype": [{ "name": "N", "type": "fixed" }, { "name": "T", "type": "TEXT" }],
+        "rowset": [["1", null]],
+    }}))
+}
+
+fn refusal(code: &str) -> Act {
+    Act::Answer(
+        json!({ "success": false, "code": code, "message": "two\nlines", "data": { "queryId": "01b1" } }),
+    )
+}
+
+fn running(url: &str) -> Act {
+    Act::Answer(
+        json!({ "success": true, "code": "333334", "message": "running", "data": { "getResultUrl": url } }),
+    )
+}
+
+#[tokio::test]
+async fn a_statement_carries_its_ids_its_tag_and_the_token_and_brings_rows() {
+    let mut bench = bench(|_, _| one()).await;
+    let answer = bench.session.execute("SELECT 1, NULL").await.unwrap();
+    assert_eq!(answer.rows, vec![vec![Some("1".to_owned()), None]]);
+    assert_eq!(answer.columns[1], Column { name: "T".into(), kind: "text".into() });
+    let seen = &bench.seen()[0];
+    assert_eq!(seen.path, "/queries/v1/query-request");
+    assert_eq!(seen.authorization, "Snowflake Token=\"token-1\"");
+    assert!(seen.query.contains_key("requestId") && seen.query.contains_key("request_guid"));
+    assert!(!seen.query.contains_key("retry"));
+    assert_eq!(seen.body["sqlText"], "SELECT 1, NULL");
+    assert_eq!(seen.body["parameters"]["QUERY_TAG"], "{\"pipeline\":\"p\"}");
+}
+
+#[tokio::test]
+async fn a_running_statement_is_polled_until_it_is_done() {
+    let mut bench = bench(|number, _| match number {
+        0 => running("/queries/01b0/result"),
+        1 => Act::Answer(json!({ "success": true, "code": "333333", "data": {} })),
+        2 => Act::CutAfterReading,
+        _ => one(),
+    })
+    .await;
+    assert_eq!(bench.session.execute_once("COMMIT").await.unwrap().value(0, 0), Some("1"));
+    let seen = bench.seen();
+    assert!(seen[1..].iter().all(|poll| poll.path == "/queries/01b0/result"), "{seen:#?}");
+    assert_eq!(seen.len(), 4);
+}
+
+#[tokio::test]
+async fn an_expired_token_is_reported_and_the_same_request_sent_with_the_next_one() {
+    let mut bench =
+        bench(|_, seen| if seen.authorization.contains("token-1") { refusal("390112") } else { one() }).await;
+    let tokens = bench.tokens.clone();
+    let mut refusals = bench.refusals;
+    let broker = tokio::spawn(async move {
+        let refusal = refusals.recv().await.unwrap();
+        tokens.send_replace(token("2"));
+        refusal
+    });
+    bench.session.execute("COPY INTO t").await.unwrap();
+    let refused = broker.await.unwrap();
+    assert_eq!(refused, Refusal { generation: "1".into(), code: "390112".into() });
+    let seen = bench.seen.lock().unwrap().clone();
+    assert_eq!(seen.len(), 2);
+    assert_eq!(seen[0].query["requestId"], seen[1].query["requestId"]);
+    assert_ne!(seen[0].query["request_guid"], seen[1].query["request_guid"]);
+}
+
+#[tokio::test]
+async fn without_another_token_the_session_is_over_and_the_statement_was_not_executed() {
+    let mut bench = bench(|_, _| refusal("390112")).await;
+    let error = bench.session.execute("BEGIN").await.unwrap_err();
+    assert!(matches!(error, SnowflakeError::Expired { .. }), "{error}");
+    assert!(error.is_session_gone() && !error.is_unknown());
+    assert!(bench.session.is_poisoned());
+}
+
+#[tokio::test]
+async fn a_session_that_the_broker_ended_sends_nothing_more() {
+    let mut bench = bench(|_, _| one()).await;
+    bench.tokens.send_replace(TokenState::Ended("the broker stops".into()));
+    let error = bench.session.execute("SELECT 1").await.unwrap_err();
+    assert!(error.to_string().contains("the broker stops"), "{error}");
+    assert!(bench.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_lost_reply_is_asked_for_again_under_the_same_request_id() {
+    let mut bench = bench(|number, _| match number {
+        0 => Act::CutAfterReading,
+        1 => Act::Status(503),
+        _ => one(),
+    })
+    .await;
+    bench.session.execute("COPY INTO t").await.unwrap();
+    let seen = bench.seen();
+    assert_eq!(seen.len(), 3);
+    for again in &seen[1..] {
+        assert_eq!(again.query["requestId"], seen[0].query["requestId"]);
+        assert_ne!(again.query["request_guid"], seen[0].query["request_guid"]);
+        assert_eq!(again.query["retry"], "true");
+        assert_eq!(again.body["sqlText"], seen[0].body["sqlText"]);
+    }
+}
+
+#[tokio::test]
+async fn a_commit_whose_reply_is_lost_is_unknown_is_not_sent_again_and_ends_the_session() {
+    let mut bench = bench(|_, _| Act::CutAfterReading).await;
+    let error = bench.session.execute_once("COMMIT").await.unwrap_err();
+    assert!(error.is_unknown(), "{error}");
+    assert_eq!(bench.seen().len(), 1);
+    let error = bench.session.execute("SELECT 1").await.unwrap_err();
+    assert!(matches!(error, SnowflakeError::Poisoned { .. }), "{error}");
+    assert_eq!(bench.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_reply_that_stays_lost_is_unknown() {
+    let mut bench = bench(|_, _| Act::Status(500)).await;
+    let error = bench.session.execute("COPY INTO t").await.unwrap_err();
+    assert!(error.is_unknown() && !error.to_string().contains("secret"), "{error}");
+    assert!(bench.seen().len() > 2);
+}
+
+#[tokio::test]
+async fn a_refusal_after_a_lost_reply_to_an_expired_token_is_unknown_not_expired() {
+    let mut bench =
+        bench(|number, _| if number == 0 { Act::CutAfterReading } else { refusal("390114") }).await;
+    assert!(bench.session.execute("COPY INTO t").await.unwrap_err().is_unknown());
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_was_sent_nothing() {
+    let mut bench = bench(|_, _| one()).await;
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    bench.session.base = url::Url::parse(&format!("http://{nobody}")).unwrap();
+    let error = bench.session.execute_once("COMMIT").await.unwrap_err();
+    assert!(
+        matches!(&error, SnowflakeError::Unreachable { host, .. } if *host == nobody.to_string()),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_refusal_keeps_code_sentence_and_query_id() {
+    let mut bench = bench(|_, _| refusal("002003")).await;
+    let error = bench.session.execute("SELECT * FROM missing").await.unwrap_err();
+    assert!(error.is_missing() && !error.is_transient());
+    let text = error.to_string();
+    assert!(text.contains("002003: two lines (query 01b1)"), "{text}");
+    assert!(!bench.session.is_poisoned());
+}
+
+#[tokio::test]
+async fn the_token_follows_no_result_to_another_host() {
+    let mut bench = bench(|_, _| running("https://evil.example/queries/01b0/result")).await;
+    let error = bench.session.execute("SELECT 1").await.unwrap_err();
+    assert!(error.is_unknown() && error.to_string().contains("another host"), "{error}");
+    assert_eq!(bench.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_in_parts_is_fetched_from_allowed_hosts_only() {
+    let mut bench = bench(|_, _| {
+        Act::Answer(json!({ "success": true, "data": {
+            "rowtype": [{ "name": "N", "type": "fixed" }], "rowset": [["1"]], "total": 2,
+            "chunks": [{ "url": "https://evil.example/part", "rowCount": 1 }],
+        }}))
+    })
+    .await;
+    let error = bench.session.execute("SELECT 1").await.unwrap_err();
+    assert!(error.to_string().contains("evil.example"), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_in_arrow_is_refused() {
+    let mut bench = bench(|_, _| {
+        Act::Answer(
+            json!({ "success": true, "data": { "queryResultFormat": "arrow", "rowsetBase64": "AA==" } }),
+        )
+    })
+    .await;
+    let error = bench.session.execute("SELECT 1").await.unwrap_err();
+    assert!(matches!(error, SnowflakeError::Answer { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_statement_that_nobody_waits_for_any_more_poisons_the_session() {
+    let mut bench = bench(|_, _| Act::Hang).await;
+    let waiting = tokio::time::timeout(Duration::from_millis(200), bench.session.execute("COPY INTO t"));
+    assert!(waiting.await.is_err());
+    assert!(bench.session.is_poisoned());
+    assert!(matches!(bench.session.execute("SELECT 1").await, Err(SnowflakeError::Poisoned { .. })));
+}
+
+#[tokio::test]
+async fn a_plain_http_address_or_a_broken_one_is_refused_outside_tests_and_always_if_it_is_none() {
+    let (_tokens, tokens) = watch::channel(token("1"));
+    let (refusals, _refusals) = mpsc::channel(1);
+    let info = SessionInfo {
+        url: "ftp://x".into(),
+        account: String::new(),
+        user: String::new(),
+        role: String::new(),
+        warehouse: String::new(),
+        session_id: String::new(),
+        audit_id: String::new(),
+    };
+    let grant = SessionGrant::new(info, tokens, refusals);
+    let options = SessionOptions::new("g", "r", "w");
+    let error = Session::from_grant(grant, HttpClients::new(None).unwrap(), options).unwrap_err();
+    assert!(matches!(error, SnowflakeError::Setup(_)), "{error}");
+}
+
+#[test]
+fn a_ca_file_without_certificates_is_named() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let error = HttpClients::new(Some(file.path())).unwrap_err().to_string();
+    assert!(
+        error.contains("target.ca_file") && error.contains(&file.path().display().to_string()),
+        "{error}"
+    );
+}

@@ -1,1 +1,188 @@
+use std::io::Write as _;
 
+use aes::cipher::{BlockModeDecrypt as _, KeyInit as _, KeyIvInit as _, block_padding::Pkcs7};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use static_assertions::assert_not_impl_any;
+
+use super::{
+    encrypt::MasterKey,
+    spool::{Spool, SpooledFile},
+    *,
+};
+use crate::snowflake::script::{Script, done, refused};
+
+assert_not_impl_any!(MasterKey: fmt::Debug, fmt::Display, serde::Serialize);
+assert_not_impl_any!(Credentials: fmt::Debug, fmt::Display, Clone, serde::Serialize);
+assert_not_impl_any!(Data: fmt::Debug, fmt::Display, Clone, serde::Serialize);
+
+/// What a stage's reader does, written with another library.
+pub(crate) async fn decrypted(file: &SpooledFile, master: &[u8]) -> Vec<u8> {
+    let cipher = file.read_at(0, file.cipher_bytes as usize).await.unwrap();
+    let wrapped = BASE64.decode(&file.envelope.wrapped_key).unwrap();
+    let iv = BASE64.decode(&file.envelope.iv).unwrap();
+    let plain = if master.len() == 16 {
+        let key = ecb::Decryptor::<aes::Aes128>::new_from_slice(master).unwrap();
+        let key = key.decrypt_padded_vec::<Pkcs7>(&wrapped).unwrap();
+        let data = cbc::Decryptor::<aes::Aes128>::new_from_slices(&key, &iv).unwrap();
+        data.decrypt_padded_vec::<Pkcs7>(&cipher).unwrap()
+    } else {
+        let key = ecb::Decryptor::<aes::Aes256>::new_from_slice(master).unwrap();
+        let key = key.decrypt_padded_vec::<Pkcs7>(&wrapped).unwrap();
+        let data = cbc::Decryptor::<aes::Aes256>::new_from_slices(&key, &iv).unwrap();
+        data.decrypt_padded_vec::<Pkcs7>(&cipher).unwrap()
+    };
+    assert_eq!(file.digest, BASE64.encode(Sha256::digest(&plain)));
+    assert_eq!(file.plain_bytes, plain.len() as u64);
+    plain
+}
+
+fn master(bytes: &[u8]) -> MasterKey {
+    MasterKey::new(&BASE64.encode(bytes), "01b0-query".into(), "92019681909886".into()).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_spooled_is_what_another_implementation_decrypts() {
+    let dir = tempfile::tempdir().unwrap();
+    for key in [vec![7_u8; 16], (0..32).collect::<Vec<u8>>()] {
+        for length in [0, 1, 15, 16, 17, 262_143, 262_144, 262_145, 700_001] {
+            let plain: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
+            let mut spool = Spool::create(dir.path(), &master(&key)).unwrap();
+            for piece in plain.chunks(10_007) {
+                spool.write_all(piece).unwrap();
+            }
+            let file = spool.finish(3).unwrap();
+            assert_eq!(decrypted(&file, &key).await, plain, "{length} bytes");
+            assert_eq!(file.cipher_bytes, (length as u64 / 16 + 1) * 16);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_spool_directory_stays_empty_and_two_files_share_no_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let spooled = || {
+        let mut spool = Spool::create(dir.path(), &master(&[1; 16])).unwrap();
+        spool.write_all(b"the same rows").unwrap();
+        spool.finish(1).unwrap()
+    };
+    let (a, b) = (spooled(), spooled());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    assert_eq!(a.digest, b.digest);
+    assert_ne!(a.envelope.wrapped_key, b.envelope.wrapped_key);
+    assert_ne!(a.envelope.iv, b.envelope.iv);
+}
+
+#[test]
+fn the_material_is_described_in_strings_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = Spool::create(dir.path(), &master(&[1; 32])).unwrap().finish(0).unwrap();
+    let described: serde_json::Value = serde_json::from_str(&file.envelope.description).unwrap();
+    assert_eq!(described, json!({ "queryId": "01b0-query", "smkId": "92019681909886", "keySize": "256" }));
+}
+
+#[test]
+fn a_master_key_of_another_length_is_refused() {
+    for key in ["", "AAAA", "not base64!"] {
+        assert!(MasterKey::new(key, String::new(), String::new()).is_err(), "{key}");
+    }
+}
+
+/// A reply as the vendor's drivers get it.
+fn reply() -> serde_json::Value {
+    json!({
+        "command": "UPLOAD",
+        "src_locations": ["/etc/shadow"],
+        "parallel": 4, "threshold": 209_715_200_u64, "autoCompress": false, "overwrite": false,
+        "sourceCompression": "none", "clientShowEncryptionParameter": true,
+        "queryId": "01b0c1d2-0000-1234-0000-000100020003",
+        "encryptionMaterial": {
+            "queryStageMasterKey": BASE64.encode([9_u8; 16]),
+            "queryId": "01b0c1d2-0000-1234-0000-000100020003",
+            "smkId": 92_019_681_909_886_u64,
+        },
+        "stageInfo": {
+            "locationType": "S3", "location": "sfc-eu-ds1-customer-stage/abcd-s-euss1234/stages/0f1e/r1/c00001/a1_x/",
+            "path": "x", "region": "eu-west-1", "storageAccount": null, "isClientSideEncrypted": true,
+            "creds": { "AWS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_KEY": "very-secret", "AWS_TOKEN": "token-value",
+                       "AWS_ID": "AKIAEXAMPLE", "AWS_KEY": "very-secret" },
+            "presignedUrl": null, "endPoint": null, "useS3RegionalUrl": false,
+        },
+    })
+}
+
+fn read(reply: serde_json::Value, allow: &[&str]) -> Result<StageTarget, StageError> {
+    let allow: Vec<String> = allow.iter().map(|&entry| entry.to_owned()).collect();
+    let clients = crate::snowflake::HttpClients::new(None).unwrap();
+    StageTarget::from_reply(serde_json::from_value(reply).unwrap(), clients.objects, &allow)
+}
+
+#[test]
+fn a_put_reply_gives_place_and_key_and_prints_neither_credentials_nor_key() {
+    let target = read(reply(), &[]).unwrap();
+    assert_eq!(target.place.host(), "sfc-eu-ds1-customer-stage.s3.eu-west-1.amazonaws.com");
+    assert_eq!(target.place.path(), "abcd-s-euss1234/stages/0f1e/r1/c00001/a1_x/");
+    let printed = format!("{target:?}");
+    for secret in ["very-secret", "token-value", "AKIAEXAMPLE", &BASE64.encode([9_u8; 16])] {
+        assert!(!printed.contains(secret), "{printed}");
+    }
+}
+
+#[test]
+fn material_in_an_array_is_understood_too() {
+    let mut array = reply();
+    array["encryptionMaterial"] = json!([array["encryptionMaterial"]]);
+    read(array, &[]).unwrap();
+}
+
+#[test]
+fn bucket_and_end_point_join_to_the_address_as_in_the_vendors_drivers() {
+    let mut local = reply();
+    local["stageInfo"]["location"] = json!("127/stages/0f1e/r1");
+    local["stageInfo"]["endPoint"] = json!("0.0.1:9443");
+    let target = read(local.clone(), &["127.0.0.1:9443"]).unwrap();
+    assert_eq!(target.place.host(), "127.0.0.1:9443");
+    assert_eq!(target.place.path(), "stages/0f1e/r1/");
+    let error = read(local, &["127.0.0.1:9444"]).unwrap_err();
+    assert!(error.to_string().contains("stage_endpoint_allow"), "{error}");
+}
+
+#[test]
+fn a_reply_that_points_elsewhere_is_refused() {
+    for (location, end_point) in [
+        ("bucket/x", "evil.example"),
+        ("169/x", "254.169.254"),
+        ("bucket/x", "s3.amazonaws.com@evil.example"),
+        ("bucket/x", "evil.example/?.amazonaws.com"),
+        ("", "s3.amazonaws.com"),
+    ] {
+        let mut other = reply();
+        other["stageInfo"]["location"] = json!(location);
+        other["stageInfo"]["endPoint"] = json!(end_point);
+        assert!(read(other, &["169.254.169.254"]).is_err(), "{location} {end_point}");
+    }
+}
+
+#[test]
+fn other_clouds_and_plain_stages_are_not_carried_yet_and_say_so() {
+    for kind in ["AZURE", "GCS", "LOCAL_FS"] {
+        let mut other = reply();
+        other["stageInfo"]["locationType"] = json!(kind);
+        assert!(matches!(read(other, &[]), Err(StageError::NotCarried(_))), "{kind}");
+    }
+    let mut plain = reply();
+    plain["encryptionMaterial"] = json!(null);
+    assert!(matches!(read(plain, &[]), Err(StageError::NotCarried(_))));
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_make_the_stage_goes_on_with_one_that_exists() {
+    let stage = TargetName { database: "D".into(), schema: "S".into(), name: "STAGE".into() };
+    for answer in [done(), refused("003001")] {
+        let mut session = Script::new([("CREATE STAGE IF NOT EXISTS \"D\".\"S\".\"STAGE\"", answer)]);
+        ensure(&mut session, &stage).await.unwrap();
+    }
+    let mut session = Script::new([("CREATE STAGE", refused("002003"))]);
+    ensure(&mut session, &stage).await.unwrap_err();
+}
