@@ -32,3 +32,6 @@ pub use relay::{Relay, RelayError, RelayStep};
 pub(crate) use rows::Rows;
 pub use tls::TlsFailure;
 pub use types::ColumnMeta;
+
+#[cfg(test)]
+mod tests;

@@ -90,6 +90,26 @@ impl Connection {
         done.map_err(|_| TdsError::Timeout { during: "the login was under way", after: patience })?
     }
 
+    /// A connection over a stream whose login is done.
+    #[cfg(test)]
+    pub(super) fn logged_in(io: Box<dyn Io>, timeouts: super::Timeouts) -> Self {
+        let channel = Channel::new(Transport::Plain(io), timeouts.read, timeouts.write);
+        Self { channel, transaction: 0, usable: true }
+    }
+
+    /// A connection over a stream that is connected, with no routing to follow.
+    #[cfg(test)]
+    pub(super) async fn connect_over(
+        io: Box<dyn Io>,
+        options: &ConnectOptions,
+        relay: &mut impl Relay,
+    ) -> Result<Self, TdsError> {
+        match Self::over(io, options, relay).await? {
+            (channel, Outcome::Ready) => Ok(Self { channel, transaction: 0, usable: true }),
+            (_, Outcome::Routed { host, port }) => Err(TdsError::Refused(format!("routed to {host}:{port}"))),
+        }
+    }
+
     /// The server's id of this session.
     pub fn spid(&self) -> u16 {
         self.channel.spid()

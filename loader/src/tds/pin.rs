@@ -111,7 +111,7 @@ const BIT_STRING: u8 = 0x03;
 const VERSION: u8 = 0xA0;
 
 /// The key's algorithm and bits out of a certificate of any version (RFC 5280, 4.1).
-fn public_key<'a>(certificate: &'a CertificateDer<'_>) -> Option<(&'a [u8], &'a [u8])> {
+pub(super) fn public_key<'a>(certificate: &'a CertificateDer<'_>) -> Option<(&'a [u8], &'a [u8])> {
     let (_, certificate, _) = element(certificate, SEQUENCE)?;
     let (_, mut to_be_signed, _) = element(certificate, SEQUENCE)?;
     if to_be_signed.first() == Some(&VERSION) {

@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(datetime_millis(2_958_463, 25_919_999), Some(253_402_300_799_997));
         assert_eq!(datetime_millis(-53_690, 0), Some(-6_847_804_800_000));
         assert_eq!(datetime_millis(0, 25_920_000), None);
-        assert_eq!(smalldatetime_millis(65_535, 1439), Some(3_453_119_940_000));
+        assert_eq!(smalldatetime_millis(65_535, 1439), Some(3_453_321_540_000));
         assert_eq!(smalldatetime_millis(0, 1440), None);
     }
 

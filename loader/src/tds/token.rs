@@ -54,9 +54,9 @@ impl Done {
         self.status & 0x0001 != 0
     }
 
-    /// The statement failed.
+    /// The statement failed, or was cancelled, which nobody asked for.
     pub(super) fn failed(self) -> bool {
-        self.status & (0x0002 | 0x0100) != 0
+        self.status & (0x0002 | 0x0020 | 0x0100) != 0
     }
 
     /// Rows that the statement changed.
