@@ -96,10 +96,10 @@ impl fmt::Debug for SqlLogin {
 
 /// The GSSAPI acceptor's side of integrated authentication.
 ///
-/// MIT Kerberos reads its configuration from the file that the environment variable `KRB5_CONFIG` names, once per
-/// process: the process that runs the server must be *started* with it set (setting it in a running program is not
-/// safe). The acceptor itself needs only the realm's name from it; it never talks to a KDC. The replay cache goes to
-/// the directory in `KRB5RCACHEDIR`, or the system's temporary directory.
+/// MIT Kerberos reads its configuration from the file that the environment variable `KRB5_CONFIG` names: the process
+/// that runs the server must be *started* with it set (changing the environment of a running program is not safe).
+/// The acceptor needs only the default realm from it and never talks to a KDC. Replayed tickets are remembered in the
+/// directory `KRB5RCACHEDIR`, or else in the system's temporary directory.
 #[derive(Clone, Debug)]
 pub struct Kerberos {
     /// Holds the keys of the service principal and nothing else that is needed.

@@ -151,7 +151,12 @@ pub(crate) fn swap_uuid(bytes: &mut [u8; 16]) {
 
 fn put_utf16(text: &Text, into: &mut Vec<u8>) {
     match text.as_str() {
-        Some(text) => into.extend(text.encode_utf16().flat_map(u16::to_le_bytes)),
+        Some(text) => {
+            into.reserve(text.len() * 2);
+            for unit in text.encode_utf16() {
+                into.extend_from_slice(&unit.to_le_bytes());
+            }
+        }
         None => into.extend(text.utf16le()),
     }
 }
