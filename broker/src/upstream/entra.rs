@@ -273,3 +273,6 @@ fn refused(attempted: &str, refusal: &Refusal) -> UpstreamError {
         None => error,
     }
 }
+
+#[cfg(test)]
+mod tests;

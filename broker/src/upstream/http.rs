@@ -197,3 +197,8 @@ fn until_http_date(value: &str) -> Option<Duration> {
     let now = OffsetDateTime::from(SystemTime::now());
     Some(Duration::try_from(then - now).unwrap_or(Duration::ZERO))
 }
+
+#[cfg(test)]
+pub(super) mod server;
+#[cfg(test)]
+mod tests;

@@ -54,7 +54,6 @@ struct Envelope<T> {
     data: Option<T>,
     #[serde(default)]
     code: Option<String>,
-    #[serde(default)]
     success: bool,
 }
 
@@ -396,3 +395,6 @@ fn wipe(value: &mut serde_json::Value) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -281,3 +281,6 @@ fn not_logged_in() -> UpstreamError {
     let advice = "look for the login's own error further up in the log";
     UpstreamError::new(UpstreamName::Vault, ErrorClass::Expired, "calling Vault", found, advice)
 }
+
+#[cfg(test)]
+mod tests;
