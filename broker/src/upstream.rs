@@ -57,7 +57,14 @@ pub struct Upstream {
 /// Where one grant comes from.
 enum Source {
     Kerberos(KerberosGrant),
-    Snowflake { config: SnowflakeGrant, issuer: Issuer, service: Arc<LoginService> },
+    Snowflake(Box<Account>),
+}
+
+/// One Snowflake account, and who issues the tokens for it.
+struct Account {
+    config: SnowflakeGrant,
+    issuer: Issuer,
+    service: Arc<LoginService>,
 }
 
 /// What a grant's configuration and the Vault bundle say about where to connect; no secret is in it.
@@ -156,11 +163,11 @@ impl Upstream {
 
     /// One call to the issuer of the grant's access tokens. Nothing is cached here.
     pub async fn bearer(&self, grant: &GrantName) -> Result<Grant, UpstreamError> {
-        let Source::Snowflake { issuer, .. } = self.source(grant)? else {
+        let Source::Snowflake(account) = self.source(grant)? else {
             return Err(wrong_kind(grant, "it has no access tokens", "`relay`"));
         };
         let bundle = self.vault.bundle()?;
-        let issued = issuer.bearer(&bundle).await;
+        let issued = account.issuer.bearer(&bundle).await;
         match &issued {
             Ok(_) => self.board.succeeded(UpstreamName::Entra, Some(grant.as_str()), None),
             Err(error) => self.board.failed(Some(grant.as_str()), error),
@@ -193,10 +200,11 @@ impl Upstream {
         role: &str,
         warehouse: &str,
     ) -> Result<SnowflakeLogin, UpstreamError> {
-        let Source::Snowflake { config, service, .. } = self.source(grant)? else {
+        let Source::Snowflake(account) = self.source(grant)? else {
             return Err(wrong_kind(grant, "it is no Snowflake account", "`relay`"));
         };
         let bundle = self.vault.bundle()?;
+        let Account { config, service, .. } = &**account;
         let wanted = Wanted {
             user: user(config, &bundle)?,
             role: choose(grant, "role", role, &config.roles)?,
@@ -236,11 +244,11 @@ impl Source {
                 let SnowflakeLoginConfig::Entra(entra) = &config.login;
                 let service =
                     LoginService::new(&config.url(), config.account.as_str(), config.ca_file.as_deref())?;
-                Self::Snowflake {
+                Self::Snowflake(Box::new(Account {
                     config: config.clone(),
                     issuer: Issuer::new(entra)?,
                     service: Arc::new(service),
-                }
+                }))
             }
         })
     }
@@ -256,12 +264,12 @@ impl Source {
                 port: config.spn.port().unwrap_or(SQL_SERVER_PORT),
                 service_principal_name: config.spn.as_str().to_owned(),
             },
-            Self::Snowflake { config, .. } => GrantSettings::Snowflake {
-                account: config.account.as_str().to_owned(),
-                url: config.url(),
-                user: user(config, bundle)?.to_owned(),
-                roles: texts(&config.roles),
-                warehouses: texts(&config.warehouses),
+            Self::Snowflake(account) => GrantSettings::Snowflake {
+                account: account.config.account.as_str().to_owned(),
+                url: account.config.url(),
+                user: user(&account.config, bundle)?.to_owned(),
+                roles: texts(&account.config.roles),
+                warehouses: texts(&account.config.warehouses),
             },
         })
     }

@@ -31,8 +31,8 @@ use super::{
 use crate::config::EntraLogin;
 
 /// Entra's tokens live 60 to 90 minutes, 28 hours at most. Longer is cut, much longer is not believed.
-const LONGEST_LIFE: Duration = Duration::from_secs(28 * 3600);
-const ABSURD_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
+const LONGEST_LIFE: Duration = Duration::from_hours(28);
+const ABSURD_LIFE: Duration = Duration::from_hours(366 * 24);
 /// What 429 and 5xx without a Retry-After get.
 const DEFAULT_PATIENCE: Duration = Duration::from_secs(5);
 

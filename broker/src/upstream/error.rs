@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 /// The upstreams that the broker talks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UpstreamName {
-    /// HashiCorp Vault.
+    /// Vault.
     Vault,
     /// The Kerberos KDC, and the keytab that is shown to it.
     Kerberos,

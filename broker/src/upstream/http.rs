@@ -17,7 +17,7 @@ const EXCHANGE: Duration = Duration::from_secs(15);
 const CONNECT: Duration = Duration::from_secs(5);
 /// No answer that the broker needs is near this size.
 const LARGEST_ANSWER: usize = 1024 * 1024;
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// An HTTP client for one upstream.
 pub(super) struct Http {

@@ -124,7 +124,7 @@ impl Ticket {
         let mut ticket = Self { credential: None, cache, obtained_at, life: Duration::ZERO };
         let credential = acquire_from(principal, &keytab, &ticket.cache)?;
         // Asking for the life is what makes the library look into the cache it has filled.
-        ticket.life = credential.lifetime().map_err(|e| Failure::of(&e))?;
+        ticket.life = credential.lifetime().map_err(Failure::of)?;
         ticket.credential = Some(credential);
         Ok(ticket)
     }
@@ -192,7 +192,7 @@ fn acquire_from(principal: &str, keytab: &CString, cache: &CString) -> Result<Cr
         // SAFETY: the call has just made this handle, and nobody else has it.
         Ok(unsafe { Cred::from_c(credential) })
     } else {
-        Err(Failure::of(&Error { major: MajorFlags::from_bits_retain(major), minor }))
+        Err(Failure::of(Error { major: MajorFlags::from_bits_retain(major), minor }))
     }
 }
 
@@ -214,7 +214,7 @@ impl RawName {
         if major == GSS_S_COMPLETE {
             Ok(Self(name))
         } else {
-            Err(Failure::of(&Error { major: MajorFlags::from_bits_retain(major), minor }))
+            Err(Failure::of(Error { major: MajorFlags::from_bits_retain(major), minor }))
         }
     }
 }
@@ -254,8 +254,7 @@ pub(super) struct Step {
 impl Exchange {
     /// Prepares an exchange with `service`, a principal name like `MSSQLSvc/host:1433@REALM`.
     pub(super) fn new(ticket: Arc<Ticket>, service: &str) -> Result<Self, Failure> {
-        let target =
-            Name::new(service.as_bytes(), Some(GSS_NT_KRB5_PRINCIPAL)).map_err(|e| Failure::of(&e))?;
+        let target = Name::new(service.as_bytes(), Some(GSS_NT_KRB5_PRINCIPAL)).map_err(Failure::of)?;
         let flags = CtxFlags::GSS_C_MUTUAL_FLAG
             | CtxFlags::GSS_C_REPLAY_FLAG
             | CtxFlags::GSS_C_SEQUENCE_FLAG
@@ -270,12 +269,12 @@ impl Exchange {
 
     /// Takes what the service sent (nothing, at first) and makes what to send next.
     pub(super) fn step(&mut self, received: Option<&[u8]>) -> Result<Step, Failure> {
-        let token = self.context.step(received, None).map_err(|e| Failure::of(&e))?;
+        let token = self.context.step(received, None).map_err(Failure::of)?;
         let token = token.map(|t| t.to_vec()).unwrap_or_default();
         let complete = self.context.is_complete();
         let mut step = Step { token, complete, mutual: false, remaining: None };
         if complete {
-            let flags = self.context.flags().map_err(|e| Failure::of(&e))?;
+            let flags = self.context.flags().map_err(Failure::of)?;
             step.mutual = flags.contains(CtxFlags::GSS_C_MUTUAL_FLAG);
             step.remaining = self.context.lifetime().ok();
         }
@@ -291,12 +290,12 @@ pub(super) struct Failure {
     number: Option<u32>,
 }
 
-/// Where com_err puts the Kerberos library's own errors.
+/// Where `com_err` puts the Kerberos library's own errors.
 const TABLE: i32 = -1_765_328_384;
 
 impl Failure {
     /// Must run on the thread that met the error.
-    fn of(error: &Error) -> Self {
+    fn of(error: Error) -> Self {
         let text = error.to_string();
         // "Unspecified GSS failure.  Minor code may provide more information (the cause)"
         let cause = text.split_once("more information (").map_or(text.as_str(), |(_, cause)| cause);

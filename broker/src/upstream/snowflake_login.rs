@@ -20,7 +20,7 @@ use super::{
 };
 
 /// Session tokens live an hour; longer is cut, much longer is not believed.
-const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
+const LONGEST_LIFE: Duration = Duration::from_hours(24);
 const ABSURD_LIFE: i64 = 366 * 24 * 3600;
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 

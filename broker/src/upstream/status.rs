@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn a_failure_keeps_the_time_until_which_the_last_result_is_good() {
         let board = Board::default();
-        let until = SystemTime::now() + Duration::from_secs(60);
+        let until = SystemTime::now() + Duration::from_mins(1);
         board.succeeded(UpstreamName::Vault, None, Some(until));
         let error = UpstreamError::new(UpstreamName::Vault, ErrorClass::Sealed, "a", "b", "c");
         board.failed(None, &error);

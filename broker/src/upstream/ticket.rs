@@ -23,9 +23,9 @@ pub(super) const CALL_DEADLINE: Duration = Duration::from_secs(12);
 /// Threads that may hang in the library at once.
 const THREADS: usize = 16;
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// A directory counts wrong keys and locks the account: a refused one is tried this rarely.
-const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+const REFUSED_PAUSE: Duration = Duration::from_mins(5);
 
 /// The broker's identity in Kerberos.
 pub(super) struct Kerberos {

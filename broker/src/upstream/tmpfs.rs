@@ -46,7 +46,7 @@ pub(super) struct PrivateFile {
 impl PrivateFolder {
     /// Opens the folder, making it where it is missing, and wipes what a killed broker left in it.
     pub(super) fn open(path: &Path) -> Result<Arc<Self>, UpstreamError> {
-        match DirBuilder::new().mode(0o700).create(path) {
+        match DirBuilder::new().recursive(true).mode(0o700).create(path) {
             Ok(()) => {}
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(e) => {
@@ -153,7 +153,7 @@ fn remove(folder: &OwnedFd, name: &OsString) {
     match unlinkat(folder, name.as_os_str(), UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => {}
         Err(error) => {
-            tracing::error!(%error, "a keytab could not be removed; its folder is tmpfs: unmount it")
+            tracing::error!(%error, "a keytab could not be removed; its folder is tmpfs: unmount it");
         }
     }
 }

@@ -25,9 +25,9 @@ use super::{
 use crate::config::{VaultAuth, VaultConfig};
 
 /// A token that never ends (a lease of 0) is looked after as if it had this lease.
-const LONGEST_LEASE: Duration = Duration::from_secs(24 * 3600);
+const LONGEST_LEASE: Duration = Duration::from_hours(24);
 /// After a refused token was replaced, the next refusal is believed for so long.
-const RELOGIN_PAUSE: Duration = Duration::from_secs(60);
+const RELOGIN_PAUSE: Duration = Duration::from_mins(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Replicas that are behind are asked this often before they count as failed.
@@ -64,7 +64,7 @@ struct Token {
 struct Gate {
     logins: u64,
     not_before: Option<Instant>,
-    /// The delivery of the secret_id that Vault refused for good, and how.
+    /// The delivery of the `secret_id` that Vault refused for good, and how.
     refused: Option<(Option<Delivery>, UpstreamError)>,
 }
 
@@ -150,7 +150,7 @@ impl Vault {
         match tokio::time::timeout(REVOKE_DEADLINE, self.calls.revoke_self(&token.secret)).await {
             Ok(Ok(())) => tracing::info!("the Vault token is revoked"),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the Vault token was not revoked; it ends with its lease")
+                tracing::warn!(%error, "the Vault token was not revoked; it ends with its lease");
             }
             Err(_) => tracing::warn!("the Vault token was not revoked in time; it ends with its lease"),
         }

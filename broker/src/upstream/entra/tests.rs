@@ -19,13 +19,13 @@ fn bundle(tenant: &str) -> Bundle {
     Bundle::new(1, "secret/a".to_owned(), serde_json::from_value(fields).unwrap())
 }
 
-fn token(expires_in: Value) -> Value {
+fn token(expires_in: &Value) -> Value {
     json!({ "token_type": "Bearer", "expires_in": expires_in, "ext_expires_in": 1, "access_token": "eyJ.the.token" })
 }
 
 #[tokio::test]
 async fn a_token_comes_with_the_life_that_the_issuer_gave_it() {
-    let (server, issuer) = issuer(|_| Reply::Json(200, token(json!(4199)))).await;
+    let (server, issuer) = issuer(|_| Reply::Json(200, token(&json!(4199)))).await;
     let grant = issuer.bearer(&bundle("contoso.example")).await.unwrap();
     assert_eq!(grant.value(), b"eyJ.the.token");
     let life = grant.expires_at().duration_since(SystemTime::now()).unwrap().as_secs();
@@ -53,14 +53,14 @@ async fn an_absurd_life_is_not_believed_and_a_long_one_is_cut() {
     for odd in [json!(-1), json!(0), json!(9_223_372_036_854_775_807_u64), json!(1e300), Value::Null] {
         let (_server, issuer) = issuer({
             let odd = odd.clone();
-            move |_| Reply::Json(200, token(odd.clone()))
+            move |_| Reply::Json(200, token(&odd))
         })
         .await;
         let error = issuer.bearer(&bundle("t")).await.err().unwrap();
         assert_eq!(error.class(), ErrorClass::BadReply, "{odd}: {error}");
         assert!(!error.to_string().contains("eyJ"), "{error}");
     }
-    let (_server, issuer) = issuer(|_| Reply::Json(200, token(json!(2_000_000)))).await;
+    let (_server, issuer) = issuer(|_| Reply::Json(200, token(&json!(2_000_000)))).await;
     let grant = issuer.bearer(&bundle("t")).await.unwrap();
     assert!(grant.expires_at() <= SystemTime::now() + LONGEST_LIFE);
 }
@@ -115,7 +115,7 @@ async fn an_answer_that_is_no_oauth_answer_is_refused() {
 
 #[tokio::test]
 async fn a_tenant_that_would_change_the_path_is_refused_before_anything_is_sent() {
-    let (server, issuer) = issuer(|_| Reply::Json(200, token(json!(60)))).await;
+    let (server, issuer) = issuer(|_| Reply::Json(200, token(&json!(60)))).await;
     for tenant in ["../common", "a/b", "a?b", "a#b", "a b", ".."] {
         let error = issuer.bearer(&bundle(tenant)).await.err().unwrap();
         assert_eq!(error.class(), ErrorClass::Configuration, "{tenant}");

@@ -137,7 +137,7 @@ async fn serve(
             build(200).body(BodyExt::boxed_unsync(StreamBody::new(frames))).unwrap()
         }
         Reply::Silence => {
-            tokio::time::sleep(Duration::from_secs(60)).await;
+            tokio::time::sleep(Duration::from_mins(1)).await;
             build(200).body(full(&Value::Null)).unwrap()
         }
         Reply::CutOff => {

@@ -24,7 +24,7 @@ fn refused(code: &str) -> Reply {
 }
 
 fn bearer() -> Grant {
-    Grant::new(b"eyJ.the.token".to_vec(), SystemTime::now() + Duration::from_secs(600), "g")
+    Grant::new(b"eyJ.the.token".to_vec(), SystemTime::now() + Duration::from_mins(10), "g")
 }
 
 async fn open(service: &Arc<LoginService>) -> Result<SnowflakeLogin, UpstreamError> {
@@ -85,9 +85,9 @@ async fn a_login_with_another_role_or_without_the_warehouse_is_closed_again_and_
         (json!("LOADER"), Value::Null, "warehouse LOAD_WH"),
     ];
     for (role, warehouse, says) in cases {
-        let (server, service) = service(move |seen| match seen.target.starts_with("/session?") {
-            true => Reply::Json(200, json!({ "success": true })),
-            false => logged_in(&role, &warehouse, 3600),
+        let (server, service) = service(move |seen| match seen.target.as_str() {
+            target if target.starts_with("/session?") => Reply::Json(200, json!({ "success": true })),
+            _ => logged_in(&role, &warehouse, 3600),
         })
         .await;
         let error = open(&service).await.err().unwrap();
@@ -126,9 +126,9 @@ async fn each_refusal_is_printed_with_its_code_and_none_of_its_words() {
 
 #[tokio::test]
 async fn a_refused_renewal_keeps_the_tokens_that_are_held() {
-    let (_server, service) = service(|seen| match seen.target.starts_with("/session/v1") {
-        true => logged_in(&json!("LOADER"), &json!("LOAD_WH"), 3600),
-        false => refused("390114"),
+    let (_server, service) = service(|seen| match seen.target.as_str() {
+        target if target.starts_with("/session/v1") => logged_in(&json!("LOADER"), &json!("LOAD_WH"), 3600),
+        _ => refused("390114"),
     })
     .await;
     let mut login = open(&service).await.unwrap();

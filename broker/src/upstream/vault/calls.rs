@@ -2,7 +2,7 @@
 //!
 //! vaultrs' own transport is not used. It reads `VAULT_*` from the environment for whatever is left
 //! unset, follows redirects, reads answers of any size, adds the system's roots to the CA file, keeps the
-//! token in plain strings, and opens a tracing span with the whole request, token and secret_id included.
+//! token in plain strings, and opens a tracing span with the whole request, token and `secret_id` included.
 
 use std::sync::{Mutex, PoisonError};
 

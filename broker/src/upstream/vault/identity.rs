@@ -21,17 +21,17 @@ use crate::config::AppRole;
 
 const LARGEST_FILE: u64 = 4096;
 
-/// The AppRole identity.
+/// The `AppRole` identity.
 pub(super) struct Identity {
     mount: String,
     role_id_file: PathBuf,
     secret_id_file: PathBuf,
     wrapped: bool,
-    /// The secret_id that was unwrapped: a wrapping token works once, so logging in again needs it.
+    /// The `secret_id` that was unwrapped: a wrapping token works once, so logging in again needs it.
     unwrapped: Mutex<Option<Secret>>,
 }
 
-/// What tells one delivery of the secret_id's file from the next.
+/// What tells one delivery of the `secret_id`'s file from the next.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Delivery {
     device: u64,
@@ -65,13 +65,13 @@ impl Identity {
         calls.login(&self.mount, &role_id, unwrapped.insert(secret_id)).await
     }
 
-    /// Which delivery of the secret_id lies in the file now.
+    /// Which delivery of the `secret_id` lies in the file now.
     pub(super) fn delivery(&self) -> Option<Delivery> {
         let meta = std::fs::metadata(&self.secret_id_file).ok()?;
         Some(Delivery { device: meta.dev(), inode: meta.ino(), modified: (meta.mtime(), meta.mtime_nsec()) })
     }
 
-    /// Forgets an unwrapped secret_id that Vault refuses, so that the next delivery is looked at.
+    /// Forgets an unwrapped `secret_id` that Vault refuses, so that the next delivery is looked at.
     pub(super) async fn forget(&self) {
         *self.unwrapped.lock().await = None;
     }
