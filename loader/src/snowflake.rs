@@ -6,6 +6,8 @@
 
 mod error;
 mod http;
+#[cfg(test)]
+pub(crate) mod mini;
 mod request;
 mod rows;
 #[cfg(test)]

@@ -1,40 +1,21 @@
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-    time::SystemTime,
-};
+use std::time::SystemTime;
 
 use keyferry_proto::grant::Grant;
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{mpsc, watch},
 };
 
-use super::*;
+use super::{
+    mini::{Act, Log, Seen, serve},
+    *,
+};
 use crate::grants::{Refusal, SessionInfo, TokenState};
-
-/// A request as the server saw it.
-#[derive(Clone, Debug)]
-struct Seen {
-    path: String,
-    query: HashMap<String, String>,
-    authorization: String,
-    body: Value,
-}
-
-/// What the server does with a request.
-enum Act {
-    Answer(Value),
-    Status(u16),
-    CutAfterReading,
-    Hang,
-}
 
 struct Bench {
     session: Session,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Log,
     tokens: watch::Sender<TokenState>,
     refusals: mpsc::Receiver<Refusal>,
 }
@@ -52,27 +33,8 @@ fn token(generation: &str) -> TokenState {
 
 /// A session against a server that answers its requests by number, counted from 0.
 async fn bench(act: impl Fn(usize, &Seen) -> Act + Send + 'static) -> Bench {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&seen);
-    tokio::spawn(async move {
-        let mut open = Vec::new();
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let Some(request) = read_request(&mut stream).await else { continue };
-            let number = {
-                let mut log = log.lock().unwrap();
-                log.push(request.clone());
-                log.len() - 1
-            };
-            match act(number, &request) {
-                Act::Answer(body) => respond(&mut stream, 200, &body.to_string()).await,
-                Act::Status(status) => respond(&mut stream, status, "an upstream's secret words").await,
-                Act::CutAfterReading => drop(stream),
-                Act::Hang => open.push(stream),
-            }
-        }
-    });
+    let (address, seen) = serve(act).await;
+    let url = format!("http://{address}");
     let (tokens, tokens_rx) = watch::channel(token("1"));
     let (refusals_tx, refusals) = mpsc::channel(2);
     let info = SessionInfo {
@@ -92,54 +54,12 @@ async fn bench(act: impl Fn(usize, &Seen) -> Act + Send + 'static) -> Bench {
     Bench { session, seen, tokens, refusals }
 }
 
-async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
-    let mut bytes = Vec::new();
-    let head_end = loop {
-        if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            break at;
-        }
-        let mut part = [0; 4096];
-        match stream.read(&mut part).await.ok()? {
-            0 => return None,
-            n => bytes.extend_from_slice(&part[..n]),
-        }
-    };
-    let head = String::from_utf8(bytes[..head_end].to_vec()).unwrap();
-    let header = |name: &str| {
-        head.lines()
-            .filter_map(|line| line.split_once(": "))
-            .find(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.to_owned())
-    };
-    let length: usize = header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-    let mut body = bytes[head_end + 4..].to_vec();
-    while body.len() < length {
-        let mut part = [0; 4096];
-        match stream.read(&mut part).await.ok()? {
-            0 => return None,
-            n => body.extend_from_slice(&part[..n]),
-        }
-    }
-    let target = head.split_whitespace().nth(1)?.to_owned();
-    let url = url::Url::parse(&format!("http://x{target}")).unwrap();
-    Some(Seen {
-        path: url.path().to_owned(),
-        query: url.query_pairs().into_owned().collect(),
-        authorization: header("authorization").unwrap_or_default(),
-        body: serde_json::from_slice(&body).unwrap_or(Value::Null),
-    })
-}
-
-async fn respond(stream: &mut TcpStream, status: u16, body: &str) {
-    let head = format!(
-        "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        body.len()
-    );
-    let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+fn body(seen: &Seen) -> Value {
+    serde_json::from_slice(&seen.body).unwrap()
 }
 
 fn one() -> Act {
-    Act::Answer(json!({ "success": true, "code": null, "message": null, "data": {
+    Act::json(&json!({ "success": true, "code": null, "message": null, "data": {
         "queryId": "01b0", "queryResultFormat": "json", "total": 1, "returned": 1,
         "rowtype": [{ "name": "N", "type": "fixed" }, { "name": "T", "type": "TEXT" }],
         "rowset": [["1", null]],
@@ -147,14 +67,14 @@ fn one() -> Act {
 }
 
 fn refusal(code: &str) -> Act {
-    Act::Answer(
-        json!({ "success": false, "code": code, "message": "two\nlines", "data": { "queryId": "01b1" } }),
+    Act::json(
+        &json!({ "success": false, "code": code, "message": "two\nlines", "data": { "queryId": "01b1" } }),
     )
 }
 
 fn running(url: &str) -> Act {
-    Act::Answer(
-        json!({ "success": true, "code": "333334", "message": "running", "data": { "getResultUrl": url } }),
+    Act::json(
+        &json!({ "success": true, "code": "333334", "message": "running", "data": { "getResultUrl": url } }),
     )
 }
 
@@ -166,18 +86,18 @@ async fn a_statement_carries_its_ids_its_tag_and_the_token_and_brings_rows() {
     assert_eq!(answer.columns[1], Column { name: "T".into(), kind: "text".into() });
     let seen = &bench.seen()[0];
     assert_eq!(seen.path, "/queries/v1/query-request");
-    assert_eq!(seen.authorization, "Snowflake Token=\"token-1\"");
+    assert_eq!(seen.headers["authorization"], "Snowflake Token=\"token-1\"");
     assert!(seen.query.contains_key("requestId") && seen.query.contains_key("request_guid"));
     assert!(!seen.query.contains_key("retry"));
-    assert_eq!(seen.body["sqlText"], "SELECT 1, NULL");
-    assert_eq!(seen.body["parameters"]["QUERY_TAG"], "{\"pipeline\":\"p\"}");
+    assert_eq!(body(seen)["sqlText"], "SELECT 1, NULL");
+    assert_eq!(body(seen)["parameters"]["QUERY_TAG"], "{\"pipeline\":\"p\"}");
 }
 
 #[tokio::test]
 async fn a_running_statement_is_polled_until_it_is_done() {
     let mut bench = bench(|number, _| match number {
         0 => running("/queries/01b0/result"),
-        1 => Act::Answer(json!({ "success": true, "code": "333333", "data": {} })),
+        1 => Act::json(&json!({ "success": true, "code": "333333", "data": {} })),
         2 => Act::CutAfterReading,
         _ => one(),
     })
@@ -191,7 +111,12 @@ async fn a_running_statement_is_polled_until_it_is_done() {
 #[tokio::test]
 async fn an_expired_token_is_reported_and_the_same_request_sent_with_the_next_one() {
     let mut bench =
-        bench(|_, seen| if seen.authorization.contains("token-1") { refusal("390112") } else { one() }).await;
+        bench(
+            |_, seen| {
+                if seen.headers["authorization"].contains("token-1") { refusal("390112") } else { one() }
+            },
+        )
+        .await;
     let tokens = bench.tokens.clone();
     let mut refusals = bench.refusals;
     let broker = tokio::spawn(async move {
@@ -230,7 +155,7 @@ async fn a_session_that_the_broker_ended_sends_nothing_more() {
 async fn a_lost_reply_is_asked_for_again_under_the_same_request_id() {
     let mut bench = bench(|number, _| match number {
         0 => Act::CutAfterReading,
-        1 => Act::Status(503),
+        1 => Act::status(503, "an upstream's secret words"),
         _ => one(),
     })
     .await;
@@ -241,7 +166,7 @@ async fn a_lost_reply_is_asked_for_again_under_the_same_request_id() {
         assert_eq!(again.query["requestId"], seen[0].query["requestId"]);
         assert_ne!(again.query["request_guid"], seen[0].query["request_guid"]);
         assert_eq!(again.query["retry"], "true");
-        assert_eq!(again.body["sqlText"], seen[0].body["sqlText"]);
+        assert_eq!(body(again)["sqlText"], body(&seen[0])["sqlText"]);
     }
 }
 
@@ -258,7 +183,7 @@ async fn a_commit_whose_reply_is_lost_is_unknown_is_not_sent_again_and_ends_the_
 
 #[tokio::test]
 async fn a_reply_that_stays_lost_is_unknown() {
-    let mut bench = bench(|_, _| Act::Status(500)).await;
+    let mut bench = bench(|_, _| Act::status(500, "an upstream's secret words")).await;
     let error = bench.session.execute("COPY INTO t").await.unwrap_err();
     assert!(error.is_unknown() && !error.to_string().contains("secret"), "{error}");
     assert!(bench.seen().len() > 2);
@@ -304,7 +229,7 @@ async fn the_token_follows_no_result_to_another_host() {
 #[tokio::test]
 async fn an_answer_in_parts_is_fetched_from_allowed_hosts_only() {
     let mut bench = bench(|_, _| {
-        Act::Answer(json!({ "success": true, "data": {
+        Act::json(&json!({ "success": true, "data": {
             "rowtype": [{ "name": "N", "type": "fixed" }], "rowset": [["1"]], "total": 2,
             "chunks": [{ "url": "https://evil.example/part", "rowCount": 1 }],
         }}))
@@ -317,8 +242,8 @@ async fn an_answer_in_parts_is_fetched_from_allowed_hosts_only() {
 #[tokio::test]
 async fn an_answer_in_arrow_is_refused() {
     let mut bench = bench(|_, _| {
-        Act::Answer(
-            json!({ "success": true, "data": { "queryResultFormat": "arrow", "rowsetBase64": "AA==" } }),
+        Act::json(
+            &json!({ "success": true, "data": { "queryResultFormat": "arrow", "rowsetBase64": "AA==" } }),
         )
     })
     .await;

@@ -68,6 +68,13 @@ impl Place {
     pub(super) fn path(&self) -> &str {
         &self.path
     }
+
+    #[cfg(test)]
+    pub(super) fn redirect(&mut self, address: &str) {
+        if let Ok(url) = Url::parse(address) {
+            self.url = url;
+        }
+    }
 }
 
 /// Hands the session's own client to the store, so that both trust the same roots and follow no redirect.

@@ -11,7 +11,10 @@ use super::{
     spool::{Spool, SpooledFile},
     *,
 };
-use crate::snowflake::script::{Script, done, refused};
+use crate::snowflake::{
+    mini::{Act, Seen, serve},
+    script::{Script, done, refused},
+};
 
 assert_not_impl_any!(MasterKey: fmt::Debug, fmt::Display, serde::Serialize);
 assert_not_impl_any!(Credentials: fmt::Debug, fmt::Display, Clone, serde::Serialize);
@@ -185,4 +188,113 @@ async fn a_role_that_may_not_make_the_stage_goes_on_with_one_that_exists() {
     }
     let mut session = Script::new([("CREATE STAGE", refused("002003"))]);
     ensure(&mut session, &stage).await.unwrap_err();
+}
+
+/// A spooled file of `length` bytes and what is needed to read it back.
+fn spooled(length: usize) -> SpooledFile {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = Spool::create(dir.path(), &master(&[9; 16])).unwrap();
+    let plain: Vec<u8> = (0..length).map(|i| (i % 249) as u8).collect();
+    spool.write_all(&plain).unwrap();
+    spool.finish(5).unwrap()
+}
+
+/// Uploads to a server that acts as told, over plain HTTP: what is asked for is the same.
+async fn uploaded(
+    file: &SpooledFile,
+    act: impl Fn(usize, &Seen) -> Act + Send + 'static,
+) -> (Result<StagedFile, StageError>, Vec<Seen>) {
+    let (address, log) = serve(act).await;
+    let mut target = read(reply(), &[]).unwrap();
+    target.place.redirect(&format!("http://{address}"));
+    target.client = reqwest::Client::new();
+    let options = UploadOptions { deadline: Duration::from_secs(20), part_bytes: 5 << 20 };
+    let outcome = upload(&target, "part000.parquet", file, &options).await;
+    let seen = log.lock().unwrap().clone();
+    (outcome, seen)
+}
+
+fn stored() -> Act {
+    Act::Respond { status: 200, headers: vec![("etag", "\"e\"".to_owned())], body: String::new() }
+}
+
+fn check_envelope(seen: &Seen, file: &SpooledFile) {
+    let header = |name: &str| seen.headers.get(name).map(String::as_str);
+    assert_eq!(header("x-amz-meta-x-amz-key"), Some(file.envelope.wrapped_key.as_str()));
+    assert_eq!(header("x-amz-meta-x-amz-iv"), Some(file.envelope.iv.as_str()));
+    assert_eq!(header("x-amz-meta-x-amz-matdesc"), Some(file.envelope.description.as_str()));
+    assert_eq!(header("x-amz-meta-sfc-digest"), Some(file.digest.as_str()));
+    assert_eq!(header("x-amz-security-token"), Some("token-value"));
+    let authorization = header("authorization").unwrap();
+    assert!(authorization.starts_with("AWS4-HMAC-SHA256 Credential=AKIAEXAMPLE/"), "{authorization}");
+    assert!(authorization.contains("/eu-west-1/s3/") && authorization.contains("x-amz-meta-x-amz-key"));
+}
+
+const KEY: &str = "/abcd-s-euss1234/stages/0f1e/r1/c00001/a1_x/part000.parquet";
+
+#[tokio::test]
+async fn a_small_file_goes_up_in_one_signed_request_with_its_envelope() {
+    let file = spooled(100_000);
+    let (outcome, seen) = uploaded(&file, |_, _| stored()).await;
+    let staged = outcome.unwrap();
+    assert_eq!((staged.rows, staged.bytes, &staged.digest), (5, file.cipher_bytes, &file.digest));
+    assert_eq!(seen.len(), 1);
+    assert_eq!((seen[0].method.as_str(), seen[0].path.as_str()), ("PUT", KEY));
+    check_envelope(&seen[0], &file);
+    assert_eq!(seen[0].body, file.read_at(0, file.cipher_bytes as usize).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_large_file_goes_up_in_parts_that_join_to_the_whole() {
+    let file = spooled(11 << 20);
+    let (outcome, seen) = uploaded(&file, |_, request| {
+        if request.query.contains_key("uploads") {
+            return Act::status(
+                200,
+                "<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>",
+            );
+        }
+        if request.method == "POST" {
+            return Act::status(
+                200,
+                "<CompleteMultipartUploadResult><ETag>e-3</ETag></CompleteMultipartUploadResult>",
+            );
+        }
+        stored()
+    })
+    .await;
+    outcome.unwrap();
+    assert!(seen.iter().all(|request| request.path == KEY));
+    check_envelope(&seen[0], &file);
+    let parts: Vec<&Seen> = seen.iter().filter(|request| request.method == "PUT").collect();
+    assert_eq!(parts.len(), 3);
+    let whole: Vec<u8> = parts.iter().flat_map(|part| part.body.clone()).collect();
+    assert_eq!(whole, file.read_at(0, file.cipher_bytes as usize).await.unwrap());
+}
+
+#[tokio::test]
+async fn credentials_that_expired_ask_for_a_new_put_and_a_refusal_shows_no_body() {
+    let file = spooled(10);
+    let error = "<Error><Code>ExpiredToken</Code><Message>secret words</Message></Error>";
+    let (outcome, _) = uploaded(&file, move |_, _| Act::status(400, error)).await;
+    assert!(matches!(outcome, Err(StageError::CredentialsExpired { .. })));
+    let error = "<Error><Code>SignatureDoesNotMatch</Code><Message>secret words</Message></Error>";
+    let (outcome, seen) = uploaded(&file, move |_, _| Act::status(403, error)).await;
+    let text = outcome.unwrap_err().to_string();
+    assert!(text.contains("SignatureDoesNotMatch") && !text.contains("secret words"), "{text}");
+    assert_eq!(seen.len(), 1);
+}
+
+#[tokio::test]
+async fn a_busy_storage_and_a_lost_reply_are_asked_again_with_the_same_bytes() {
+    let file = spooled(10);
+    let (outcome, seen) = uploaded(&file, |number, _| match number {
+        0 => Act::status(503, "<Error><Code>SlowDown</Code></Error>"),
+        1 => Act::CutAfterReading,
+        _ => stored(),
+    })
+    .await;
+    outcome.unwrap();
+    assert_eq!(seen.len(), 3);
+    assert!(seen.iter().all(|request| request.body == seen[0].body && request.path == KEY));
 }
