@@ -119,3 +119,6 @@ fn expect(message: &Message, kind: u8) -> Result<(), WireError> {
     let found = format!("type 0x{:02X} where 0x{kind:02X} is due", message.kind);
     Err(WireError::malformed("message", found))
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,12 +40,23 @@ async fn tsql(local: &Local, password: &str, input: &str) -> Option<String> {
 async fn tsql_logs_in_over_tls_and_reads_values() {
     let local = start(|_| {}).await;
     let mut client = local.connect(local.client_config(tiberius::EncryptionLevel::Required)).await.unwrap();
-    run(&mut client, "CREATE TABLE dbo.t (id int NOT NULL PRIMARY KEY, name nvarchar(20) NULL, price money NULL, at datetime2(7) NULL)").await;
-    run(&mut client, "INSERT INTO dbo.t VALUES (1, N'Zoë', -12.3400, '2024-02-29 01:02:03.1234567'), (2, NULL, NULL, NULL)").await;
-    let sql = "SELECT id, name, price FROM dbo.t ORDER BY id\nGO\nSELECT 1/0\nGO\nSELECT COUNT(*) FROM dbo.t\nGO\nquit\n";
+    let utf8 = "COLLATE Latin1_General_100_CI_AS_SC_UTF8";
+    let create = format!(
+        "CREATE TABLE dbo.t (id int NOT NULL PRIMARY KEY, name nvarchar(20) NULL, price money NULL, \
+         at datetime2(7) NULL, word varchar(20) {utf8} NULL)"
+    );
+    run(&mut client, &create).await;
+    run(
+        &mut client,
+        "INSERT INTO dbo.t VALUES (1, N'Zoë', -12.3400, '2024-02-29 01:02:03.1234567', N'日本 é'), \
+         (2, NULL, NULL, NULL, NULL)",
+    )
+    .await;
+    let sql = "SELECT id, name, price, word FROM dbo.t ORDER BY id\nGO\nSELECT 1/0\nGO\n\
+               SELECT COUNT(*) FROM dbo.t\nGO\nquit\n";
     let Some(output) = tsql(&local, PASSWORD, sql).await else { return };
-    assert!(output.contains("1|Zoë|-12.34"), "{output}");
-    assert!(output.contains("2|NULL|NULL"), "{output}");
+    assert!(output.contains("1|Zoë|-12.34|日本 é"), "{output}");
+    assert!(output.contains("2|NULL|NULL|NULL"), "{output}");
     assert!(output.contains("Msg 8134"), "{output}");
     assert!(output.lines().any(|line| line.trim() == "2"), "{output}");
 }
