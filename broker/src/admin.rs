@@ -114,3 +114,6 @@ fn page(status: StatusCode, format: &'static str, body: String) -> Response<Full
     headers.insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
     response
 }
+
+#[cfg(test)]
+mod tests;

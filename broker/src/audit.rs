@@ -137,6 +137,13 @@ impl AuditLog {
         Self::over(chain)
     }
 
+    /// A log that cannot be written.
+    #[cfg(test)]
+    pub(crate) fn on_a_full_disk() -> Self {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        Self::over(Chain::over(full)).unwrap()
+    }
+
     fn over(chain: Chain) -> Result<Self, AuditError> {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let writable = Arc::new(AtomicBool::new(true));

@@ -20,6 +20,8 @@ pub mod rpc;
 pub mod run;
 pub mod schedule;
 pub mod socket;
+#[cfg(test)]
+mod testing;
 pub mod upstream;
 
 pub use self::run::{Prepared, RunError, prepare, run};

@@ -47,8 +47,7 @@ async fn each_line_names_the_hash_of_the_line_before_it_across_restarts() {
 
 #[tokio::test]
 async fn a_full_disk_refuses_every_record() {
-    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let log = AuditLog::over(Chain::over(full)).unwrap();
+    let log = AuditLog::on_a_full_disk();
     for _ in 0..3 {
         let error = log.record(granted("x")).await.unwrap_err();
         assert!(error.to_string().contains("nothing is granted"), "{error}");

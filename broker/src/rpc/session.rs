@@ -200,14 +200,14 @@ impl<U: Upstreams> Opening<U> {
         drop((gauge, self.place));
     }
 
-    /// Logs in with the token held; once more with a new one when Snowflake refuses a token that was not new.
+    /// Logs in with the token held; once more with a new one when Snowflake says that the held one has ended.
     async fn log_in(&self) -> Result<U::Session, Status> {
         let current =
             |rejected| self.broker.grants.current(&self.permit, Demand { rejected, ..Demand::default() });
         let bearer = current(None).await.map_err(|e| status::of_grant(&e))?;
         match self.attempt(&bearer.grant).await {
             Err(Some(error))
-                if error.class() == ErrorClass::Credential && bearer.freshness != Freshness::Fresh =>
+                if error.class() == ErrorClass::Expired && bearer.freshness != Freshness::Fresh =>
             {
                 let newer =
                     current(Some(bearer.grant.generation())).await.map_err(|e| status::of_grant(&e))?;
@@ -293,14 +293,12 @@ impl<U: Upstreams> Open<U> {
                         Err(status) => status,
                     }
                 }
-                Ok(Err(error))
-                    if !error.is_permanent() && End::of(self.session.grant().expires_at()).is_some() =>
-                {
+                Ok(Err(error)) if may_come_back(&error) && self.still_holds() => {
                     warn!(%error, "a session could not be renewed yet");
                     pause = Some(backoff.after_failure(error.retry_after(), fastrand::f64()));
                     continue;
                 }
-                Err(_) if End::of(self.session.grant().expires_at()).is_some() => {
+                Err(_) if self.still_holds() => {
                     pause = Some(backoff.after_failure(None, fastrand::f64()));
                     continue;
                 }
@@ -315,6 +313,10 @@ impl<U: Upstreams> Open<U> {
         }
     }
 
+    fn still_holds(&self) -> bool {
+        End::of(self.session.grant().expires_at()).is_some()
+    }
+
     async fn end(self, why: &'static str) {
         let closed = timeout(CLOSE, self.session.close()).await.is_ok();
         info!(why, closed, "session ended");
@@ -327,6 +329,11 @@ impl<U: Upstreams> Open<U> {
             warn!(status = status.message(), "the end of a session is not in the audit log");
         }
     }
+}
+
+/// False when the upstream refused, or when it no longer knows the session.
+fn may_come_back(error: &UpstreamError) -> bool {
+    !error.is_permanent() && error.class() != ErrorClass::Expired
 }
 
 /// Waits until the token is due for renewal, or for `pause` when an attempt has just failed.
