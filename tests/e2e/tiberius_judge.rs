@@ -52,9 +52,10 @@ async fn agree(table: Table) -> Result<()> {
 
 /// tiberius reads money as a float: it is compared with what a float can tell.
 fn same(theirs: &str, expected: &str) -> bool {
-    match theirs.strip_prefix("money ") {
-        Some(number) => number.parse::<f64>().ok() == expected.parse::<f64>().ok(),
-        None => theirs == expected,
+    let bits = theirs.strip_prefix("f64 ").and_then(|bits| u64::from_str_radix(bits, 16).ok());
+    match (bits, expected.parse::<f64>()) {
+        (Some(bits), Ok(exact)) => (f64::from_bits(bits) - exact).abs() <= exact.abs() * f64::EPSILON,
+        _ => theirs == expected,
     }
 }
 
