@@ -63,7 +63,7 @@ impl Connection {
                 (_, Outcome::Routed { host, port }) => {
                     tracing::info!(%host, port, "SQL Server routes this connection");
                     // A named instance is part of the name and not of the address.
-                    options.host = host.split('\\').next().unwrap_or_default().to_owned();
+                    host.split('\\').next().unwrap_or_default().clone_into(&mut options.host);
                     options.port = port;
                 }
             }

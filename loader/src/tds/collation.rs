@@ -77,10 +77,8 @@ fn of_locale(id: u16) -> Option<u16> {
         // Places that differ from their language's usual page.
         0x0404 | 0x0C04 | 0x1404 => 950,
         0x0804 | 0x1004 => 936,
-        // Serbian in Cyrillic, Bosnian in Cyrillic.
-        0x0C1A | 0x1C1A | 0x201A => 1251,
-        // Azeri and Uzbek in Cyrillic.
-        0x082C | 0x0843 => 1251,
+        // Serbian, Bosnian, Azeri and Uzbek in Cyrillic.
+        0x0C1A | 0x1C1A | 0x201A | 0x082C | 0x0843 => 1251,
         // Bengali of Bangladesh, Maltese and the Indic languages have no code page.
         _ => match id & 0x03FF {
             0x01 | 0x20 | 0x29 | 0x80 | 0x8C => 1256,
@@ -254,13 +252,11 @@ pub(super) fn append_utf16(bytes: &[u8], out: &mut Vec<u8>) -> bool {
     out.reserve(pairs.len() * 3);
     let mut utf8 = [0; 4];
     for unit in char::decode_utf16(pairs.iter().map(|pair| u16::from_le_bytes(*pair))) {
-        match unit {
-            Ok(c) => out.extend_from_slice(c.encode_utf8(&mut utf8).as_bytes()),
-            Err(_) => {
-                out.truncate(start);
-                return false;
-            }
-        }
+        let Ok(c) = unit else {
+            out.truncate(start);
+            return false;
+        };
+        out.extend_from_slice(c.encode_utf8(&mut utf8).as_bytes());
     }
     true
 }

@@ -354,14 +354,10 @@ impl Data {
                 values.push(temporal::date_days(u32::from_le_bytes([a, b, c, 0])).ok_or(Trouble::Range)?);
             }
             Self::SmallDateTime(values) => {
-                let [a, b, c, d] = exactly(bytes)?;
-                let (days, minutes) = (u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]));
-                values.push(temporal::smalldatetime_millis(days, minutes).ok_or(Trouble::Range)?);
+                values.push(temporal::smalldatetime_millis(exactly(bytes)?).ok_or(Trouble::Range)?);
             }
             Self::DateTime(values) => {
-                let [a, b, c, d, e, f, g, h] = exactly(bytes)?;
-                let (days, ticks) = (i32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
-                values.push(temporal::datetime_millis(days, ticks).ok_or(Trouble::Range)?);
+                values.push(temporal::datetime_millis(exactly(bytes)?).ok_or(Trouble::Range)?);
             }
             Self::DateTime2 { values, scale } => {
                 values.push(temporal::datetime2_micros(bytes, *scale).ok_or(Trouble::Range)?);
@@ -380,7 +376,7 @@ impl Data {
             }
             Self::Utf16(text) => {
                 if !append_utf16(bytes, &mut text.bytes) {
-                    return Err(if bytes.len() % 2 == 0 { Trouble::Utf16 } else { Trouble::Length });
+                    return Err(if bytes.len().is_multiple_of(2) { Trouble::Utf16 } else { Trouble::Length });
                 }
                 text.close();
                 *source_bytes = bytes.len() as u64;

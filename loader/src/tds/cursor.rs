@@ -97,13 +97,13 @@ impl<'a> Cursor<'a> {
         Ok(char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect())
     }
 
-    /// B_VARCHAR: a length byte in units, then UTF-16.
+    /// `B_VARCHAR`: a length byte in units, then UTF-16.
     pub(super) fn b_varchar(&mut self) -> Parsed<String> {
         let units = self.u8()?;
         self.utf16(usize::from(units))
     }
 
-    /// US_VARCHAR: two length bytes in units, then UTF-16.
+    /// `US_VARCHAR`: two length bytes in units, then UTF-16.
     pub(super) fn us_varchar(&mut self) -> Parsed<String> {
         let units = self.u16()?;
         self.utf16(usize::from(units))

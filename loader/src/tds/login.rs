@@ -17,7 +17,7 @@ const MAX_LOGIN: usize = 128 * 1024 - 1;
 const MAX_NAME: usize = 128;
 /// GSS tokens that are exchanged at most; Kerberos needs one each way.
 const MAX_ROUNDS: usize = 16;
-/// FeatureExt: the server may send UTF-8 columns as they are.
+/// `FeatureExt`: the server may send UTF-8 columns as they are.
 const UTF8_SUPPORT: u8 = 0x0A;
 
 /// How a login ended.
@@ -106,7 +106,7 @@ impl Exchange {
             }
             Token::Error(error) => return Err(TdsError::Server(error)),
             Token::Info(info) => {
-                tracing::debug!(number = info.number, "SQL Server says something about the login")
+                tracing::debug!(number = info.number, "SQL Server says something about the login");
             }
             Token::Changed(Change::PacketSize(size)) => channel.set_packet_size(size)?,
             Token::Changed(Change::Route { host, port }) => self.route = Some((host, port)),
@@ -237,7 +237,7 @@ impl Layout {
         Ok(())
     }
 
-    /// Room for the offset of FeatureExt; returns where it is.
+    /// Room for the offset of `FeatureExt`; returns where it is.
     fn extension(&mut self) -> usize {
         let at = self.data.len();
         self.field(4, &[0; 4]);

@@ -5,8 +5,7 @@ use std::io::Write as _;
 /// `money`: two little-endian words, the high one first; the result counts 1/10000.
 #[inline]
 pub(super) fn money(bytes: [u8; 8]) -> i64 {
-    let [a, b, c, d, e, f, g, h] = bytes;
-    i64::from_le_bytes([e, f, g, h, a, b, c, d])
+    u64::from_le_bytes(bytes).rotate_left(32) as i64
 }
 
 /// `decimal`: a sign byte (1 is positive) and a little-endian magnitude of 4, 8, 12 or 16 bytes.

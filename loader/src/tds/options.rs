@@ -47,8 +47,8 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(15),
             login: Duration::from_secs(30),
-            read: Duration::from_secs(300),
-            write: Duration::from_secs(60),
+            read: Duration::from_mins(5),
+            write: Duration::from_mins(1),
         }
     }
 }

@@ -58,16 +58,14 @@ pub(super) fn agree(encrypt: Encrypt, answer: &[u8]) -> Result<Protection, TdsEr
         return Err(TdsError::protocol(format!("its PRELOGIN answer has {} bytes", answer.len())));
     }
     let level = option(answer, ENCRYPTION)?.and_then(|value| value.first().copied());
+    if encrypt == Encrypt::Strict {
+        // The whole conversation is inside TLS already.
+        return Ok(Protection::Everything);
+    }
     let Some(level) = level else {
-        return if encrypt == Encrypt::Strict {
-            Ok(Protection::Everything)
-        } else {
-            Err(TdsError::protocol("its PRELOGIN answer does not say how it encrypts"))
-        };
+        return Err(TdsError::protocol("its PRELOGIN answer does not say how it encrypts"));
     };
     match (encrypt, level) {
-        // The whole conversation is inside TLS already.
-        (Encrypt::Strict, _) => Ok(Protection::Everything),
         (Encrypt::Required | Encrypt::LoginOnly, ENCRYPT_ON | ENCRYPT_REQUIRED) => Ok(Protection::Everything),
         (Encrypt::LoginOnly, ENCRYPT_OFF) => Ok(Protection::LoginOnly),
         (Encrypt::Required, ENCRYPT_OFF) => Err(TdsError::Refused(

@@ -30,9 +30,9 @@ pub(crate) struct Rows {
     variable: Vec<usize>,
     fixed_bytes: usize,
     schema: Arc<Schema>,
-    rows: usize,
-    max_rows: usize,
-    max_bytes: usize,
+    complete: usize,
+    row_limit: usize,
+    byte_limit: usize,
 }
 
 /// Why [`Rows::absorb`] returned.
@@ -51,30 +51,30 @@ impl Rows {
     pub(crate) fn new(
         found: &[ColumnMeta],
         planned: &[ColumnPlan],
-        max_rows: usize,
-        max_bytes: usize,
+        row_limit: usize,
+        byte_limit: usize,
     ) -> Result<Self, TdsError> {
         agree(found, planned)?;
-        let max_rows = max_rows.max(1);
+        let row_limit = row_limit.max(1);
         let columns = found
             .iter()
             .zip(planned)
-            .map(|(found, planned)| Column::new(&found.info, planned, max_rows))
+            .map(|(found, planned)| Column::new(&found.info, planned, row_limit))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             variable: (0..columns.len()).filter(|&i| columns[i].variable_bytes().is_some()).collect(),
             fixed_bytes: columns.iter().map(Column::fixed_bytes).sum(),
             schema: Arc::new(arrow_schema(planned)),
-            rows: 0,
-            max_rows,
-            max_bytes: max_bytes.clamp(1, MOST_BYTES),
+            complete: 0,
+            row_limit,
+            byte_limit: byte_limit.clamp(1, MOST_BYTES),
             columns,
         })
     }
 
     /// Rows so far.
     pub(crate) fn len(&self) -> usize {
-        self.rows
+        self.complete
     }
 
     /// Decodes rows from the front of `bytes`; returns how many bytes were used up, and why it stopped.
@@ -94,7 +94,7 @@ impl Rows {
                 None => Err(Stop::Short(start + 1)),
             };
             match outcome {
-                Ok(()) => self.rows += 1,
+                Ok(()) => self.complete += 1,
                 Err(Stop::Short(wanted)) => {
                     self.cut_back();
                     return Ok((start, Progress::Short(wanted - start)));
@@ -116,12 +116,12 @@ impl Rows {
     }
 
     fn is_full(&self) -> bool {
-        self.rows >= self.max_rows || (self.rows > 0 && self.bytes() >= self.max_bytes)
+        self.complete >= self.row_limit || (self.complete > 0 && self.bytes() >= self.byte_limit)
     }
 
     fn bytes(&self) -> usize {
         let variable = self.variable.iter().filter_map(|&i| self.columns[i].variable_bytes()).sum::<usize>();
-        self.rows * self.fixed_bytes + variable
+        self.complete * self.fixed_bytes + variable
     }
 
     #[inline]
@@ -150,13 +150,13 @@ impl Rows {
     #[cold]
     fn cut_back(&mut self) {
         for column in &mut self.columns {
-            column.truncate(self.rows);
+            column.truncate(self.complete);
         }
     }
 
     fn locate(&self, mut error: TdsError, before: u64) -> TdsError {
         if let TdsError::Value { row, .. } = &mut error {
-            *row = before + self.rows as u64 + 1;
+            *row = before + self.complete as u64 + 1;
         }
         error
     }

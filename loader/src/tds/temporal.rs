@@ -15,7 +15,9 @@ const TICKS_A_DAY: u64 = 864_000_000_000;
 /// `datetime`: days since 1900 and 1/300 s, as milliseconds since 1970. SQL Server prints, compares and casts
 /// its thirds rounded to .000, .003 and .007; so do we.
 #[inline]
-pub(super) fn datetime_millis(days: i32, ticks: u32) -> Option<i64> {
+pub(super) fn datetime_millis(bytes: [u8; 8]) -> Option<i64> {
+    let both = u64::from_le_bytes(bytes);
+    let (days, ticks) = (both as u32 as i32, (both >> 32) as u32);
     // 1753-01-01 to 9999-12-31
     if !(-53_690..=2_958_463).contains(&days) || ticks >= 25_920_000 {
         return None;
@@ -26,7 +28,9 @@ pub(super) fn datetime_millis(days: i32, ticks: u32) -> Option<i64> {
 
 /// `smalldatetime`: days since 1900 and minutes, as milliseconds since 1970.
 #[inline]
-pub(super) fn smalldatetime_millis(days: u16, minutes: u16) -> Option<i64> {
+pub(super) fn smalldatetime_millis(bytes: [u8; 4]) -> Option<i64> {
+    let both = u32::from_le_bytes(bytes);
+    let (days, minutes) = (both as u16, (both >> 16) as u16);
     (minutes < 1440)
         .then(|| (i64::from(days) - DAYS_1900_TO_1970) * MILLIS_A_DAY + i64::from(minutes) * 60_000)
 }
@@ -154,13 +158,18 @@ mod tests {
 
     #[test]
     fn a_third_of_a_hundredth_rounds_as_sql_server_prints_it() {
-        let millis = |ticks| datetime_millis(25_567, ticks).unwrap();
+        let datetime = |days: i32, ticks: u32| {
+            datetime_millis((u64::from(ticks) << 32 | u64::from(days as u32)).to_le_bytes())
+        };
+        let millis = |ticks| datetime(25_567, ticks).unwrap();
         assert_eq!([0, 1, 2, 3, 4, 299, 300].map(millis), [0, 3, 7, 10, 13, 997, 1000]);
-        assert_eq!(datetime_millis(2_958_463, 25_919_999), Some(253_402_300_799_997));
-        assert_eq!(datetime_millis(-53_690, 0), Some(-6_847_804_800_000));
-        assert_eq!(datetime_millis(0, 25_920_000), None);
-        assert_eq!(smalldatetime_millis(65_535, 1439), Some(3_453_321_540_000));
-        assert_eq!(smalldatetime_millis(0, 1440), None);
+        assert_eq!(datetime(2_958_463, 25_919_999), Some(253_402_300_799_997));
+        assert_eq!(datetime(-53_690, 0), Some(-6_847_804_800_000));
+        assert_eq!(datetime(0, 25_920_000), None);
+        let smalldatetime =
+            |days: u32, minutes: u32| smalldatetime_millis((minutes << 16 | days).to_le_bytes());
+        assert_eq!(smalldatetime(65_535, 1439), Some(3_453_321_540_000));
+        assert_eq!(smalldatetime(0, 1440), None);
     }
 
     #[test]

@@ -114,15 +114,10 @@ fn push_moment(out: &mut Vec<u8>, day: i64, ticks: u64, digits: u8) {
 }
 
 fn push_datetime(bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    let (millis, digits) = match bytes.len() {
-        4 => {
-            let [a, b, c, d] = bytes.try_into().ok()?;
-            (smalldatetime_millis(u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]))?, 0)
-        }
-        _ => {
-            let [a, b, c, d, e, f, g, h] = bytes.try_into().ok()?;
-            (datetime_millis(i32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))?, 3)
-        }
+    let (millis, digits) = if bytes.len() == 4 {
+        (smalldatetime_millis(bytes.try_into().ok()?)?, 0)
+    } else {
+        (datetime_millis(bytes.try_into().ok()?)?, 3)
     };
     let day = millis.div_euclid(86_400_000) + DAYS_TO_1970;
     push_moment(out, day, millis.rem_euclid(86_400_000) as u64 * 10_000, digits);
@@ -158,7 +153,7 @@ fn push_variant(bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
     match token {
         t::VARIANT | t::XML | t::UDT | t::TEXT | t::NTEXT | t::IMAGE => return None,
         t::TIMEN | t::DATETIME2N | t::DATETIMEOFFSETN => {
-            info.scale = head.u8().ok().filter(|scale| *scale <= 7)?
+            info.scale = head.u8().ok().filter(|scale| *scale <= 7)?;
         }
         t::DECIMALN | t::NUMERICN => [info.precision, info.scale] = head.array().ok()?,
         t::BIGCHAR | t::BIGVARCHAR | t::NCHAR | t::NVARCHAR => {

@@ -45,7 +45,7 @@ pub(super) struct Done {
     rows: u64,
 }
 
-/// CurCmd of a SELECT.
+/// `CurCmd` of a SELECT.
 const SELECT: u16 = 0x00C1;
 
 impl Done {

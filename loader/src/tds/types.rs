@@ -1,4 +1,4 @@
-//! TYPE_INFO: how the wire describes a column (MS-TDS 2.2.5.4 to 2.2.5.6).
+//! `TYPE_INFO`: how the wire describes a column (MS-TDS 2.2.5.4 to 2.2.5.6).
 //!
 //! Every type that SQL Server has is parsed and named, so that a result set with a type that is not carried
 //! gives an error that says which column and which type.
@@ -119,7 +119,7 @@ impl TypeInfo {
         Self { token, layout, size: 0, precision: 0, scale: 0, collation: None, udt: None }
     }
 
-    /// Reads one TYPE_INFO.
+    /// Reads one `TYPE_INFO`.
     pub(super) fn parse(cursor: &mut Cursor<'_>) -> Parsed<Self> {
         let token = cursor.u8()?;
         let fixed = |size: u8| Self { size: u32::from(size), ..Self::new(token, Layout::Fixed(size)) };
@@ -211,7 +211,9 @@ impl TypeInfo {
             t::BIGVARBINARY | t::BIGVARCHAR | t::BIGBINARY | t::BIGCHAR if self.layout == Layout::Short => {
                 self.size <= 8000
             }
-            t::NVARCHAR | t::NCHAR if self.layout == Layout::Short => self.size <= 8000 && self.size % 2 == 0,
+            t::NVARCHAR | t::NCHAR if self.layout == Layout::Short => {
+                self.size <= 8000 && self.size.is_multiple_of(2)
+            }
             _ => true,
         };
         if legal {
@@ -227,7 +229,7 @@ impl TypeInfo {
     /// The type in the plan's terms, if it is one that is carried.
     pub(super) fn source_type(&self) -> Option<SourceType> {
         let bytes = self.size as u16;
-        let code_page = || self.collation.and_then(|c| c.code_page()).map(CodePage);
+        let code_page = || self.collation.and_then(Collation::code_page).map(CodePage);
         Some(match (self.token, self.layout) {
             (_, Layout::Chunks | Layout::Pointer | Layout::Variant) => return None,
             (t::BIT | t::BITN, _) => SourceType::Bit,

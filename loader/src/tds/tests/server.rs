@@ -14,7 +14,7 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// The text of a batch, after ALL_HEADERS.
+    /// The text of a batch, after its headers.
     pub(super) fn sql(&self) -> String {
         assert_eq!((self.kind, &self.payload[..4]), (0x01, &[22, 0, 0, 0][..]));
         let units: Vec<_> = self.payload[22..].chunks(2).map(|p| u16::from_le_bytes([p[0], p[1]])).collect();

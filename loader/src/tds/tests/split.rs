@@ -138,7 +138,9 @@ proptest! {
     #[test]
     fn any_pieces_give_the_same_batch(mut cuts in prop::collection::vec(0usize..3000, 0..40)) {
         let wire = recorded();
-        cuts.iter_mut().for_each(|cut| *cut %= wire.len());
+        for cut in &mut cuts {
+            *cut %= wire.len();
+        }
         cuts.sort_unstable();
         let mut pieces = Vec::new();
         let mut from = 0;

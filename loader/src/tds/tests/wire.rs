@@ -9,7 +9,7 @@ use crate::{
     },
 };
 
-/// Latin1_General_CI_AS
+/// `Latin1_General_CI_AS`
 pub(super) const LATIN: [u8; 5] = [0x09, 0x04, 0xD0, 0x00, 0x00];
 pub(super) const NULLABLE: u16 = 0x0009;
 pub(super) const NOT_NULL: u16 = 0x0008;
@@ -30,7 +30,7 @@ pub(super) fn us_varchar(text: &str) -> Vec<u8> {
     out
 }
 
-/// COLMETADATA of columns given as name, flags and TYPE_INFO.
+/// COLMETADATA of columns given as name, flags and `TYPE_INFO`.
 pub(super) fn metadata(columns: &[(&str, u16, Vec<u8>)]) -> Vec<u8> {
     let mut out = vec![0x81];
     out.extend((columns.len() as u16).to_le_bytes());
