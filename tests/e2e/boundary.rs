@@ -12,8 +12,20 @@ use serde_json::Value;
 use crate::harness::test;
 
 /// Crates that speak to a secret's upstream. None may be in the loader's tree.
-const NOT_IN_THE_LOADER: &[&str] =
-    &["vaultrs", "oauth2", "openidconnect", "libgssapi", "cross-krb5", "sspi", "kerberos", "kms", "keyferry-broker", "tiberius", "jsonwebtoken", "keytab"];
+const NOT_IN_THE_LOADER: &[&str] = &[
+    "vaultrs",
+    "oauth2",
+    "openidconnect",
+    "libgssapi",
+    "cross-krb5",
+    "sspi",
+    "kerberos",
+    "kms",
+    "keyferry-broker",
+    "tiberius",
+    "jsonwebtoken",
+    "keytab",
+];
 
 pub(crate) fn trials(trials: &mut Vec<Trial>) {
     trials.push(test("the_loaders_tree_names_no_vault_kms_oauth_or_kerberos_crate", loaders_tree));
@@ -23,7 +35,18 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
 }
 
 async fn loaders_tree() -> Result<()> {
-    let output = cargo(&["tree", "--locked", "--offline", "-p", "keyferry-loader", "-e", "normal,build", "--prefix", "none", "--all-features"])?;
+    let output = cargo(&[
+        "tree",
+        "--locked",
+        "--offline",
+        "-p",
+        "keyferry-loader",
+        "-e",
+        "normal,build",
+        "--prefix",
+        "none",
+        "--all-features",
+    ])?;
     ensure!(output.contains("arrow-array"), "this is not the loader's tree:\n{output}");
     for line in output.lines() {
         let name = line.split(' ').next().unwrap_or_default();
@@ -74,10 +97,20 @@ struct Graph(BTreeMap<String, BTreeSet<String>>);
 
 impl Graph {
     fn read() -> Result<Self> {
-        let metadata: Value = serde_json::from_str(&cargo(&["metadata", "--locked", "--offline", "--format-version", "1", "--all-features"])?)?;
+        let metadata: Value = serde_json::from_str(&cargo(&[
+            "metadata",
+            "--locked",
+            "--offline",
+            "--format-version",
+            "1",
+            "--all-features",
+        ])?)?;
         let mut names = BTreeMap::new();
         for package in metadata["packages"].as_array().context("no packages")? {
-            names.insert(package["id"].as_str().unwrap_or_default(), package["name"].as_str().unwrap_or_default());
+            names.insert(
+                package["id"].as_str().unwrap_or_default(),
+                package["name"].as_str().unwrap_or_default(),
+            );
         }
         let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for node in metadata.pointer("/resolve/nodes").and_then(Value::as_array).context("no graph")? {
@@ -87,7 +120,10 @@ impl Graph {
                 graph.entry(child.to_owned()).or_default().insert(parent.to_owned());
             }
         }
-        ensure!(graph.contains_key("keyferry-broker") && graph.contains_key("vaultrs"), "a rule on a name that is not there would prove nothing");
+        ensure!(
+            graph.contains_key("keyferry-broker") && graph.contains_key("vaultrs"),
+            "a rule on a name that is not there would prove nothing"
+        );
         Ok(Self(graph))
     }
 }
@@ -99,12 +135,21 @@ impl Rules {
     fn read() -> Result<Self> {
         let text = std::fs::read_to_string(root()?.join(".cargo/deny.toml"))?;
         let file: toml::Table = toml::from_str(&text)?;
-        let denied = file.get("bans").and_then(|bans| bans.get("deny")).and_then(toml::Value::as_array).context("no bans.deny")?;
+        let denied = file
+            .get("bans")
+            .and_then(|bans| bans.get("deny"))
+            .and_then(toml::Value::as_array)
+            .context("no bans.deny")?;
         let rules: Vec<_> = denied
             .iter()
             .filter_map(|entry| {
                 let wrappers = entry.get("wrappers").and_then(toml::Value::as_array);
-                let wrappers = wrappers.into_iter().flatten().filter_map(toml::Value::as_str).map(str::to_owned).collect();
+                let wrappers = wrappers
+                    .into_iter()
+                    .flatten()
+                    .filter_map(toml::Value::as_str)
+                    .map(str::to_owned)
+                    .collect();
                 Some((entry.get("name")?.as_str()?.to_owned(), wrappers))
             })
             .collect();

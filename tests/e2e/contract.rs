@@ -66,7 +66,11 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
 
 async fn every_field_was_reviewed() -> Result<()> {
     let set = FileDescriptorSet::decode(keyferry_proto::DESCRIPTORS)?;
-    let ours = set.file.iter().find(|file| file.package() == "keyferry.v1").context("the contract is not in its descriptors")?;
+    let ours = set
+        .file
+        .iter()
+        .find(|file| file.package() == "keyferry.v1")
+        .context("the contract is not in its descriptors")?;
     let mut found = BTreeSet::new();
     for message in &ours.message_type {
         walk(message, "", &mut found)?;
@@ -95,7 +99,11 @@ fn walk(message: &DescriptorProto, outer: &str, found: &mut BTreeSet<String>) ->
                 // Anything and structs could carry whatever somebody puts in.
                 let of = field.type_name();
                 let known = [".keyferry.v1.", ".google.protobuf.Timestamp", ".google.protobuf.Duration"];
-                ensure!(known.iter().any(|prefix| of.starts_with(prefix)), "{name}.{} is an open {of}", field.name());
+                ensure!(
+                    known.iter().any(|prefix| of.starts_with(prefix)),
+                    "{name}.{} is an open {of}",
+                    field.name()
+                );
             }
             _ => {}
         }

@@ -7,8 +7,12 @@ use libtest_mimic::Trial;
 use crate::harness::{Stage, expect, ordinary, test};
 
 pub(crate) fn trials(trials: &mut Vec<Trial>) {
-    trials.push(test("killed_between_copy_and_the_ledgers_update_then_run_again_is_exact", || killed_at("after_copy")));
-    trials.push(test("killed_after_commit_before_its_reply_then_run_again_is_exact", || killed_at("after_commit_sent")));
+    trials.push(test("killed_between_copy_and_the_ledgers_update_then_run_again_is_exact", || {
+        killed_at("after_copy")
+    }));
+    trials.push(test("killed_after_commit_before_its_reply_then_run_again_is_exact", || {
+        killed_at("after_commit_sent")
+    }));
     trials.push(test("killed_after_a_claim_then_run_again_is_exact", || killed_at("after_claim")));
     trials.push(test("killed_before_publishing_then_run_again_is_exact", || killed_at("before_publish")));
     trials.push(test("killed_after_publishing_then_run_again_is_exact", || killed_at("after_publish")));
@@ -24,7 +28,12 @@ async fn killed_at(point: &'static str) -> Result<()> {
         ..PipelineSetup::of(&["lineitem"])
     };
     let killed = stage.loader_with("run", &setup, &[("KEYFERRY_FAILPOINT", point.to_owned())]).await?;
-    ensure!(killed.code().is_none(), "the point {point} never fired: {:?}\n{}", killed.status, killed.output());
+    ensure!(
+        killed.code().is_none(),
+        "the point {point} never fired: {:?}\n{}",
+        killed.status,
+        killed.output()
+    );
     let again = stage.loader("run", &setup).await?;
     expect(&again, 0, &[])?;
     stage.expect_exact(&tables).await?;

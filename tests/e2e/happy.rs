@@ -53,7 +53,11 @@ async fn tables_cross_exactly() -> Result<()> {
 }
 
 async fn tokens_expire() -> Result<()> {
-    let options = Options { session_ttl: Duration::from_secs(2), token_life: Duration::from_secs(60), ..Options::default() };
+    let options = Options {
+        session_ttl: Duration::from_secs(2),
+        token_life: Duration::from_secs(60),
+        ..Options::default()
+    };
     let stage = Stage::with(&options).await?;
     let tables = vec![tpch::tables(0.002).pop().expect("lineitem")];
     stage.world.fill(&tables).await?;
@@ -88,15 +92,15 @@ async fn interrupted() -> Result<()> {
     loader.signal(Signal::SIGINT)?;
     let ended = loader.wait(PATIENCE).await?;
     expect(&ended, 130, &["interrupt"])?;
-    let published = stage.ask("SELECT COUNT(*) FROM RAW_ZONE.SALES.KEYFERRY_LEDGER WHERE STATE = 'published'").await?;
+    let published =
+        stage.ask("SELECT COUNT(*) FROM RAW_ZONE.SALES.KEYFERRY_LEDGER WHERE STATE = 'published'").await?;
     ensure!(published[0][0] == "0", "an interrupted run published {published:?}");
     let before = stage.world.snowflake.stats.snapshot().files_loaded;
     expect(&stage.loader("run", &setup).await?, 0, &[])?;
     stage.expect_exact(&tables).await?;
-    let chunks: u64 = stage
-        .ask("SELECT COUNT(*) FROM RAW_ZONE.SALES.KEYFERRY_LEDGER WHERE CHUNK >= 0")
-        .await?[0][0]
-        .parse()?;
+    let chunks: u64 =
+        stage.ask("SELECT COUNT(*) FROM RAW_ZONE.SALES.KEYFERRY_LEDGER WHERE CHUNK >= 0").await?[0][0]
+            .parse()?;
     let after = stage.world.snowflake.stats.snapshot().files_loaded - before;
     ensure!(after < chunks, "the second run loaded all {chunks} chunks again ({after} files)");
     stage.end(Some(broker)).await

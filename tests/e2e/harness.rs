@@ -80,7 +80,12 @@ impl Stage {
     }
 
     /// The same with environment variables.
-    pub(crate) async fn loader_with(&self, verb: &str, pipeline: &PipelineSetup, environment: &[(&str, String)]) -> Result<Ended> {
+    pub(crate) async fn loader_with(
+        &self,
+        verb: &str,
+        pipeline: &PipelineSetup,
+        environment: &[(&str, String)],
+    ) -> Result<Ended> {
         let path = pipeline.write(&self.world, "pipeline")?;
         let name = format!("loader-{}", uuid::Uuid::new_v4().simple());
         let loader = self.world.spawn_loader(&name, &[verb, &path.display().to_string()], environment)?;

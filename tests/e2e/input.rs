@@ -84,10 +84,14 @@ async fn no_privileges() -> Result<()> {
     let stage = Stage::new().await?;
     stage.world.fill(&[every_type::table()]).await?;
     let broker = stage.world.start_broker(&ordinary()).await?;
-    let ended = stage.loader("run", &PipelineSetup { role: "READER".to_owned(), ..PipelineSetup::of(&["every_type"]) }).await?;
+    let ended = stage
+        .loader("run", &PipelineSetup { role: "READER".to_owned(), ..PipelineSetup::of(&["every_type"]) })
+        .await?;
     expect(&ended, 77, &["READER", "GRANT"])?;
     short(&ended)?;
-    let tables = stage.ask("SELECT COUNT(*) FROM RAW_ZONE.INFORMATION_SCHEMA.TABLES WHERE TABLE_NAME = 'EVERY_TYPE'").await?;
+    let tables = stage
+        .ask("SELECT COUNT(*) FROM RAW_ZONE.INFORMATION_SCHEMA.TABLES WHERE TABLE_NAME = 'EVERY_TYPE'")
+        .await?;
     ensure!(tables[0][0] == "0", "something was made: {tables:?}");
     stage.end(Some(broker)).await
 }

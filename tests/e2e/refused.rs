@@ -45,14 +45,20 @@ async fn broker_fails(stage: &Stage, setup: &BrokerSetup) -> Result<Ended> {
 }
 
 fn refused(ended: &Ended, words: &[&str]) -> Result<()> {
-    ensure!(ended.code().is_some_and(|code| code >= 64), "expected a refusal, found {:?}:\n{}", ended.status, ended.output());
+    ensure!(
+        ended.code().is_some_and(|code| code >= 64),
+        "expected a refusal, found {:?}:\n{}",
+        ended.status,
+        ended.output()
+    );
     expect(ended, ended.code().unwrap_or(-1), words)
 }
 
 async fn wrong_secret_id() -> Result<()> {
     let stage = filled(&Options::default()).await?;
     let wrong = "00000000-1111-2222-3333-444444444444";
-    let ended = broker_fails(&stage, &BrokerSetup { secret_id: Some(wrong.to_owned()), ..ordinary() }).await?;
+    let ended =
+        broker_fails(&stage, &BrokerSetup { secret_id: Some(wrong.to_owned()), ..ordinary() }).await?;
     refused(&ended, &["Vault", "secret_id"])?;
     ensure!(!ended.output().contains(wrong), "the secret_id was printed");
     stage.end(None).await
@@ -160,7 +166,9 @@ async fn wrong_uid() -> Result<()> {
 
 async fn other_pipeline() -> Result<()> {
     let stage = filled(&Options::default()).await?;
-    let policy = "{ caller: { uid: 4242 }, pipeline: payroll, allow: { sales-sql: relay, analytics: session } }".to_owned();
+    let policy =
+        "{ caller: { uid: 4242 }, pipeline: payroll, allow: { sales-sql: relay, analytics: session } }"
+            .to_owned();
     let broker = stage.world.start_broker(&BrokerSetup { policy: vec![policy], ..ordinary() }).await?;
     let ended = stage.loader("run", &PipelineSetup { pipeline: "payroll".to_owned(), ..setup() }).await?;
     expect(&ended, 77, &["payroll"])?;

@@ -7,8 +7,8 @@ use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int16Array,
-    Int32Array, Int64Array, StringArray, TimestampMicrosecondArray, TimestampMillisecondArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array,
+    Int16Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray, TimestampMillisecondArray,
 };
 use keyferry_e2e::{
     process::Process,
@@ -37,8 +37,15 @@ async fn agree(table: Table) -> Result<()> {
     let broker = stage.world.start_broker(&ordinary()).await?;
     let ours = our_rows(&stage, table.name).await?;
     let theirs = their_rows(&stage, table.name).await?;
-    let made: Vec<Vec<String>> = table.rows.iter().map(|row| row.iter().map(Cell::canonical).collect()).collect();
-    ensure!(ours.len() == made.len() && theirs.len() == made.len(), "{} made, {} ours, {} theirs", made.len(), ours.len(), theirs.len());
+    let made: Vec<Vec<String>> =
+        table.rows.iter().map(|row| row.iter().map(Cell::canonical).collect()).collect();
+    ensure!(
+        ours.len() == made.len() && theirs.len() == made.len(),
+        "{} made, {} ours, {} theirs",
+        made.len(),
+        ours.len(),
+        theirs.len()
+    );
     for (row, expected) in made.iter().enumerate() {
         for (column, expected) in expected.iter().enumerate() {
             let (our, their) = (&ours[row][column], &theirs[row][column]);
@@ -64,7 +71,14 @@ async fn our_rows(stage: &Stage, table: &str) -> Result<Vec<Vec<String>>> {
     let program = stage.world.dir.join("e2e.bin");
     fs::copy(std::env::current_exe()?, &program)?;
     let arguments = ["--read-rows".to_owned(), pipeline.display().to_string()];
-    let child = Process::start("reader", &program, &arguments, &[], stage.world.users.loader, &stage.world.dir.join("logs"))?;
+    let child = Process::start(
+        "reader",
+        &program,
+        &arguments,
+        &[],
+        stage.world.users.loader,
+        &stage.world.dir.join("logs"),
+    )?;
     let ended = child.wait(PATIENCE).await?;
     ensure!(ended.status.success(), "our reader: {}", ended.output());
     let rows: Vec<Vec<String>> = serde_json::from_str(&ended.stdout)?;
@@ -96,7 +110,11 @@ async fn read(pipeline: &str) -> Result<Vec<Vec<String>>> {
     while let Some(decoded) = stream.next_batch(&table.columns, 7, 1 << 20).await? {
         for row in 0..decoded.batch.num_rows() {
             let cells = decoded.batch.columns().iter().zip(&table.columns);
-            rows.push(cells.map(|(array, column)| arrow_text(array, row, &column.snowflake())).collect::<Result<_>>()?);
+            rows.push(
+                cells
+                    .map(|(array, column)| arrow_text(array, row, &column.snowflake()))
+                    .collect::<Result<_>>()?,
+            );
         }
     }
     Ok(rows)
@@ -128,7 +146,11 @@ fn arrow_text(array: &ArrayRef, row: usize, target: &str) -> Result<String> {
     } else if let Some(a) = any.downcast_ref::<TimestampMicrosecondArray>() {
         moment(i128::from(a.value(row)) * 1_000)
     } else if let Some(a) = any.downcast_ref::<StringArray>() {
-        if target.starts_with("TIMESTAMP") { exact_moment(a.value(row))? } else { format!("{:?}", a.value(row)) }
+        if target.starts_with("TIMESTAMP") {
+            exact_moment(a.value(row))?
+        } else {
+            format!("{:?}", a.value(row))
+        }
     } else if let Some(a) = any.downcast_ref::<BinaryArray>() {
         format!("0x{}", hex::encode_upper(a.value(row)))
     } else {
@@ -144,7 +166,9 @@ fn moment(ns: i128) -> String {
 /// `YYYY-MM-DD HH:MM:SS.fffffff`, the exact form of datetime2(7).
 fn exact_moment(text: &str) -> Result<String> {
     let numbers: Vec<i64> = text.split(['-', ' ', ':', '.']).map(str::parse).collect::<Result<_, _>>()?;
-    let [year, month, day, hour, minute, second, ticks] = numbers[..] else { bail!("not a moment: {text:?}") };
+    let [year, month, day, hour, minute, second, ticks] = numbers[..] else {
+        bail!("not a moment: {text:?}")
+    };
     let month = time::Month::try_from(u8::try_from(month)?)?;
     let date = time::Date::from_calendar_date(i32::try_from(year)?, month, u8::try_from(day)?)?;
     let days = i64::from(date.to_julian_day()) - 1_721_426;
@@ -162,7 +186,9 @@ async fn their_rows(stage: &Stage, table: &str) -> Result<Vec<Vec<String>>> {
     config.trust_cert_ca(stage.world.ca_file().display().to_string());
     let tcp = tokio::net::TcpStream::connect(address).await?;
     let connecting = Client::connect(config, tcp.compat_write());
-    let mut client = tokio::time::timeout(Duration::from_secs(20), connecting).await.context("tiberius did not connect")??;
+    let mut client = tokio::time::timeout(Duration::from_secs(20), connecting)
+        .await
+        .context("tiberius did not connect")??;
     let stream = client.simple_query(format!("SELECT * FROM dbo.[{table}] ORDER BY [id]")).await?;
     let rows = stream.into_first_result().await?;
     Ok(rows.into_iter().map(|row| row.into_iter().map(|cell| their_text(&cell)).collect()).collect())
@@ -179,12 +205,18 @@ fn their_text(cell: &ColumnData<'_>) -> String {
         ColumnData::F64(v) => v.map_or_else(null, float_text),
         ColumnData::Bit(v) => v.map_or_else(null, |v| v.to_string()),
         ColumnData::String(v) => v.as_ref().map_or_else(null, |v| format!("{v:?}")),
-        ColumnData::Guid(v) => v.map_or_else(null, |v| format!("{:?}", v.hyphenated().to_string().to_uppercase())),
+        ColumnData::Guid(v) => {
+            v.map_or_else(null, |v| format!("{:?}", v.hyphenated().to_string().to_uppercase()))
+        }
         ColumnData::Binary(v) => v.as_ref().map_or_else(null, |v| format!("0x{}", hex::encode_upper(v))),
         ColumnData::Numeric(v) => v.as_ref().map_or_else(null, |v| decimal_text(v.value(), v.scale())),
         ColumnData::Date(v) => v.map_or_else(null, |v| format!("day {}", v.days())),
         ColumnData::SmallDateTime(v) => v.map_or_else(null, |v| {
-            format!("day {} + {} ns", i64::from(v.days()) + YEAR_1900, i64::from(v.seconds_fragments()) * 60_000_000_000)
+            format!(
+                "day {} + {} ns",
+                i64::from(v.days()) + YEAR_1900,
+                i64::from(v.seconds_fragments()) * 60_000_000_000
+            )
         }),
         ColumnData::DateTime(v) => v.map_or_else(null, |v| {
             // 1/300 s, shown in milliseconds.

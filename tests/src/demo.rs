@@ -1,6 +1,8 @@
 //! The demo: moves sample tables through the broker and proves what it claims.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // what it prints is what it is for
 
 mod decoy;
+mod judge;
 mod run;
 mod table;
 mod wire;
@@ -14,6 +16,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 pub use decoy::hold as hold_decoy;
+pub use judge::print_token;
 pub use wire::record as record_calls;
 
 use crate::world::fresh_folder;
@@ -34,18 +37,26 @@ pub struct Wishes {
 pub fn restart_with_realm(arguments: &[String]) -> Result<()> {
     let dir = fresh_folder()?.keep();
     let error = Command::new(std::env::current_exe()?)
-        .args(arguments)
         .arg("--inside")
         .arg(&dir)
+        .args(arguments)
         .env("KRB5_CONFIG", dir.join("krb5.conf"))
         .env("KRB5RCACHEDIR", &dir)
         .exec();
     Err(error).context("start again with KRB5_CONFIG")
 }
 
+/// Runs a third-party client against a world in `dir`, and removes the folder afterwards.
+pub async fn judge(dir: &Path, command: &[std::path::PathBuf]) -> Result<ExitCode> {
+    finish(dir, judge::run(dir, command).await)
+}
+
 /// Runs the demo in `dir` and removes it afterwards.
 pub async fn run(dir: &Path, wishes: &Wishes) -> Result<ExitCode> {
-    let outcome = run::run(dir, wishes).await;
+    finish(dir, run::run(dir, wishes).await)
+}
+
+fn finish(dir: &Path, outcome: Result<bool>) -> Result<ExitCode> {
     if let Err(error) = std::fs::remove_dir_all(dir) {
         eprintln!("could not remove {}: {error}", dir.display());
     }

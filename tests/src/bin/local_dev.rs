@@ -1,4 +1,5 @@
 //! The whole system on one machine: stand-ins, broker, loader, sample tables, and the proof.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // what it prints is what it is for
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -28,6 +29,12 @@ struct Arguments {
     /// Call every method of the broker at a socket and write what it sent to a file
     #[arg(long, hide = true, num_args = 2, value_names = ["SOCKET", "FILE"])]
     record_calls: Vec<PathBuf>,
+    /// Print the token that policy allows this caller
+    #[arg(long, hide = true, num_args = 2, value_names = ["SOCKET", "SERVER_UID"])]
+    get_token: Vec<String>,
+    /// Run a third-party client of Snowflake with a token from the broker, instead of the demo
+    #[arg(long, hide = true, num_args = 1.., allow_hyphen_values = true)]
+    judge: Vec<PathBuf>,
 }
 
 fn main() -> Result<ExitCode> {
@@ -41,6 +48,10 @@ fn main() -> Result<ExitCode> {
         runtime.block_on(demo::record_calls(socket, out))?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let [socket, server_uid] = arguments.get_token.as_slice() {
+        runtime.block_on(demo::print_token(socket.as_ref(), server_uid.parse()?))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let Some(dir) = &arguments.inside else {
         demo::restart_with_realm(&std::env::args().skip(1).collect::<Vec<_>>())?;
         return Ok(ExitCode::FAILURE);
@@ -51,5 +62,8 @@ fn main() -> Result<ExitCode> {
         )
         .with_writer(std::io::stderr)
         .init();
+    if !arguments.judge.is_empty() {
+        return runtime.block_on(demo::judge(dir, &arguments.judge));
+    }
     runtime.block_on(demo::run(dir, &Wishes { scale: arguments.scale, keep: arguments.keep }))
 }
