@@ -8,7 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     config::{Config, GrantConfig, GrantName, VaultAuth},
     socket::Place,
-    upstream::{self, GrantSettings, Upstream, UpstreamError, UpstreamName},
+    upstream::{self, ErrorClass, GrantSettings, Upstream, UpstreamError},
 };
 
 /// What was found.
@@ -20,7 +20,7 @@ pub struct Report {
     pub steps: Vec<Step>,
     /// What would be served, and to whom.
     pub serves: Vec<Serves>,
-    /// The first upstream's refusal, when it is permanent: somebody has to act.
+    /// What kind of thing failed first, if anything did.
     #[serde(skip)]
     pub cause: Option<Cause>,
 }
@@ -102,11 +102,10 @@ impl Report {
     }
 
     fn upstream(&mut self, what: String, error: &UpstreamError) {
-        let local = error.upstream() == UpstreamName::Configuration;
-        let cause = match error.is_permanent() {
-            _ if local => Cause::Local,
-            true => Cause::Refused,
-            false => Cause::Unavailable,
+        let cause = match error.class() {
+            ErrorClass::Configuration => Cause::Local,
+            _ if error.is_permanent() => Cause::Refused,
+            _ => Cause::Unavailable,
         };
         self.fail(what, cause, error.to_string());
     }
@@ -176,7 +175,7 @@ fn check_paths(config: &Config, report: &mut Report) {
     match folder.metadata() {
         Ok(meta) if meta.is_dir() => report.ok("audit log", config.audit.path.display().to_string()),
         Ok(_) => {
-            report.local("audit log", &format!("{} is no folder; correct `audit.path`", folder.display()))
+            report.local("audit log", &format!("{} is no folder; correct `audit.path`", folder.display()));
         }
         Err(error) => {
             let what = format!("{}: {error}; create the folder or correct `audit.path`", folder.display());

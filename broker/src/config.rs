@@ -131,7 +131,7 @@ pub struct VaultConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VaultAuth {
-    /// AppRole.
+    /// With `role_id` and `secret_id`.
     #[serde(rename = "approle")]
     AppRole(AppRole),
 }
@@ -180,6 +180,7 @@ pub struct KerberosConfig {
 /// What one grant is made of.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "a handful of them exist, once")]
 pub enum GrantConfig {
     /// GSS tokens for one SQL Server.
     Kerberos(KerberosGrant),
@@ -470,7 +471,7 @@ impl Default for Limits {
             connections_per_uid: 64,
             sessions_per_uid: 32,
             relays_per_uid: 32,
-            refresh_margin: Duration::from_secs(60),
+            refresh_margin: Duration::from_mins(1),
             drain: Duration::from_secs(20),
         }
     }

@@ -130,7 +130,7 @@ impl Policy {
         wanted: Use,
     ) -> Result<Permit, Denied> {
         let permit = self.authorize_any(caller, pipeline, grant)?;
-        if self.allows(caller, &permit.pipeline, grant, wanted) {
+        if self.allows(*caller, &permit.pipeline, grant, wanted) {
             return Ok(Permit { allowed: wanted, ..permit });
         }
         Err(Denied::OtherUse {
@@ -148,9 +148,9 @@ impl Policy {
         pipeline: Option<&PipelineName>,
         grant: &GrantName,
     ) -> Result<Permit, Denied> {
-        let pipeline = self.pipeline_of(caller, pipeline)?;
+        let pipeline = self.pipeline_of(*caller, pipeline)?;
         let found = self
-            .entries_of(caller)
+            .entries_of(*caller)
             .filter(|entry| &entry.pipeline == pipeline)
             .find_map(|entry| entry.allow.get(grant).copied());
         let (pipeline, grant) = (pipeline.clone(), grant.clone());
@@ -163,7 +163,7 @@ impl Policy {
     /// Everything that `caller` may use, pipeline by pipeline.
     pub fn rights(&self, caller: &Caller) -> Rights {
         let mut rights = Rights::new();
-        for entry in self.entries_of(caller) {
+        for entry in self.entries_of(*caller) {
             rights
                 .entry(entry.pipeline.clone())
                 .or_default()
@@ -180,7 +180,7 @@ impl Policy {
 
     fn pipeline_of<'a>(
         &'a self,
-        caller: &Caller,
+        caller: Caller,
         named: Option<&PipelineName>,
     ) -> Result<&'a PipelineName, Denied> {
         let own: BTreeSet<&PipelineName> = self.entries_of(caller).map(|entry| &entry.pipeline).collect();
@@ -198,12 +198,12 @@ impl Policy {
         }
     }
 
-    fn allows(&self, caller: &Caller, pipeline: &PipelineName, grant: &GrantName, wanted: Use) -> bool {
+    fn allows(&self, caller: Caller, pipeline: &PipelineName, grant: &GrantName, wanted: Use) -> bool {
         self.entries_of(caller)
             .any(|entry| &entry.pipeline == pipeline && entry.allow.get(grant) == Some(&wanted))
     }
 
-    fn entries_of(&self, caller: &Caller) -> impl Iterator<Item = &PolicyEntry> {
+    fn entries_of(&self, caller: Caller) -> impl Iterator<Item = &PolicyEntry> {
         let (uid, gid) = (caller.uid(), caller.gid());
         self.entries
             .iter()

@@ -217,7 +217,7 @@ impl<U: Upstreams> Credentials for Service<U> {
         let audit_id = ask
             .note(Outcome::Noted, |record| {
                 let word = if rejected { "rejected" } else { "accepted" };
-                record.detail = format!("{word} {}", request.code).trim_end().to_owned();
+                format!("{word} {}", request.code).trim_end().clone_into(&mut record.detail);
                 record.generation = request.generation;
             })
             .await?;

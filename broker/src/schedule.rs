@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 /// No token is trusted for longer than this, whatever its issuer says.
-pub const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
+pub const LONGEST_LIFE: Duration = Duration::from_hours(24);
 
 /// Two renewals are never closer than this, however short the lives.
 pub const SHORTEST_WAIT: Duration = Duration::from_millis(200);
@@ -19,7 +19,7 @@ pub fn trusted_life(now: SystemTime, expires_at: SystemTime) -> Option<Duration>
 /// `chance` (0 to 1), and never later than `margin` before the end when the life is at least twice that.
 pub fn renew_in(life: Duration, margin: Duration, chance: f64) -> Duration {
     let early = life.mul_f64(0.1f64.mul_add(chance.clamp(0.0, 1.0), 0.7));
-    let latest = if life >= margin * 2 { life - margin } else { life };
+    let latest = if life >= margin * 2 { life.saturating_sub(margin) } else { life };
     early.min(latest).max(SHORTEST_WAIT)
 }
 
@@ -33,7 +33,7 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { first: Duration::from_millis(500), longest: Duration::from_secs(60), failures: 0 }
+        Self { first: Duration::from_millis(500), longest: Duration::from_mins(1), failures: 0 }
     }
 }
 
@@ -64,14 +64,14 @@ mod tests {
 
     use super::*;
 
-    const HOUR: Duration = Duration::from_secs(3600);
-    const MINUTE: Duration = Duration::from_secs(60);
+    const HOUR: Duration = Duration::from_hours(1);
+    const MINUTE: Duration = Duration::from_mins(1);
 
     #[test]
     fn an_hour_is_renewed_between_42_and_48_minutes() {
-        assert_eq!(renew_in(HOUR, MINUTE, 0.0), Duration::from_secs(42 * 60));
+        assert_eq!(renew_in(HOUR, MINUTE, 0.0), Duration::from_mins(42));
         let late = renew_in(HOUR, MINUTE, 1.0);
-        assert!(late <= Duration::from_secs(48 * 60) && late > Duration::from_secs(47 * 60), "{late:?}");
+        assert!(late <= Duration::from_mins(48) && late > Duration::from_mins(47), "{late:?}");
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub(crate) struct Fake {
 impl Default for Fake {
     fn default() -> Self {
         Self {
-            session_life: Mutex::new(Duration::from_secs(3600)),
+            session_life: Mutex::new(Duration::from_hours(1)),
             login_takes: Mutex::default(),
             fails: Mutex::default(),
             refuses_bearer: Mutex::default(),
@@ -81,7 +81,7 @@ impl Issuer for Handle {
     async fn issue(&self, _: &GrantName) -> Result<Grant, UpstreamError> {
         let number = self.0.bearers.fetch_add(1, Ordering::SeqCst) + 1;
         self.failure()?;
-        let ends = SystemTime::now() + Duration::from_secs(3600);
+        let ends = SystemTime::now() + Duration::from_hours(1);
         Ok(Grant::new(TOKEN.into(), ends, format!("bearer-{number}")))
     }
 }
@@ -144,7 +144,7 @@ impl Upstreams for Handle {
 }
 
 fn step(token: Vec<u8>, complete: bool, mutual: bool) -> RelayStep {
-    RelayStep { token, complete, mutual, ticket_expires_at: SystemTime::now() + Duration::from_secs(600) }
+    RelayStep { token, complete, mutual, ticket_expires_at: SystemTime::now() + Duration::from_mins(10) }
 }
 
 pub(crate) struct FakeExchange(Arc<Fake>);

@@ -102,7 +102,7 @@ fn describe(status: &UpstreamStatus) -> UpstreamHealth {
         name: status.name.as_str(),
         grant: status.grant.clone(),
         ok: status.ok,
-        last_error: status.last_error.map(|class| class.as_str()),
+        last_error: status.last_error.map(crate::upstream::ErrorClass::as_str),
         last_code: status.last_code.clone(),
         minutes_left: status.valid_until.map(|_| minutes(left(status).unwrap_or_default())),
     }

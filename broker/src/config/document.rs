@@ -172,7 +172,7 @@ fn check_limits(limits: &Limits) -> Result<(), String> {
     if let Some((key, _)) = zero.iter().find(|(_, is_zero)| *is_zero) {
         return Err(format!("`{key}` is 0, so nobody would be served; write at least 1"));
     }
-    if limits.drain > Duration::from_secs(3600) {
+    if limits.drain > Duration::from_hours(1) {
         return Err("`drain` is longer than an hour; nobody waits that long for a stop".to_owned());
     }
     Ok(())

@@ -17,7 +17,7 @@ use crate::{
     policy::{Permit, Policy},
 };
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// Issues numbered tokens of one life; can be told to fail or to hang.
 struct Mint {

@@ -149,8 +149,8 @@ impl<U: Upstreams> Conversation<U> {
     async fn answer(&mut self, step: RelayStep) -> Result<(), Status> {
         let complete = step.complete && step.mutual;
         self.ask.record.mutual = Some(step.mutual);
-        self.ask.record.detail =
-            if complete { "the server proved itself" } else { "token for one connection attempt" }.to_owned();
+        let detail = if complete { "the server proved itself" } else { "token for one connection attempt" };
+        detail.clone_into(&mut self.ask.record.detail);
         let audit_id = self.ask.granted().await?;
         let message = wire::gss(step, complete, audit_id);
         timeout(OPENING, self.answers.send(Ok(message)))

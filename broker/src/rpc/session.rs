@@ -43,7 +43,7 @@ use crate::{
 };
 
 /// A login takes no longer than this.
-const LOGIN: Duration = Duration::from_secs(60);
+const LOGIN: Duration = Duration::from_mins(1);
 
 /// A renewal takes no longer than this.
 const RENEWAL: Duration = Duration::from_secs(30);
@@ -151,13 +151,11 @@ async fn choose<U: Upstreams>(
         "" => allowed.first(),
         asked => allowed.iter().find(|name| *name == asked),
     };
-    match found {
-        Some(name) => Ok(name.clone()),
-        None => {
-            let message = format!("this grant does not allow that {what}; it allows {}", allowed.join(", "));
-            Err(ask.denied(what, Status::permission_denied(message)).await)
-        }
+    if let Some(name) = found {
+        return Ok(name.clone());
     }
+    let message = format!("this grant does not allow that {what}; it allows {}", allowed.join(", "));
+    Err(ask.denied(what, Status::permission_denied(message)).await)
 }
 
 struct Opening<U> {

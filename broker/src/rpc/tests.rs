@@ -389,7 +389,7 @@ async fn a_stop_lets_open_sessions_go_on_for_a_while_then_closes_them() {
 
 #[tokio::test]
 async fn a_stop_with_nothing_open_is_immediate() {
-    let bench = Bench::with(|config| config.limits.drain = Duration::from_secs(60)).await;
+    let bench = Bench::with(|config| config.limits.drain = Duration::from_mins(1)).await;
     let second = dial(&bench.socket).await;
     bench.shutdown.cancel();
     drop(second);

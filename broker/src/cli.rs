@@ -1,0 +1,137 @@
+//! Arguments, log, printed results and exit codes of the broker's command.
+
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use keyferry_broker::{
+    RunError,
+    check::{Cause, Report, StepOutcome},
+    config::ConfigError,
+    socket::SocketError,
+    upstream::{ErrorClass, UpstreamError},
+};
+use tracing_subscriber::EnvFilter;
+
+/// Owns every long-lived secret; serves short-lived grants over a Unix socket.
+#[derive(Parser)]
+#[command(name = "broker", version, about, after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Serve until SIGTERM or SIGINT, then drain
+    #[command(after_help = "Example:\n  broker run --config /etc/keyferry/broker.yaml")]
+    Run {
+        /// The configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Validate the configuration, reach every upstream, print what would be served
+    ///
+    /// Logs in with the `secret_id` once (one with a limited number of uses loses one), but never with a
+    /// wrapped one. Safe beside a running broker.
+    #[command(after_help = "Example:\n  broker check --config /etc/keyferry/broker.yaml --output json")]
+    Check {
+        /// The configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// How to print the result
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Output {
+    Text,
+    Json,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    ok
+  69   an upstream is unavailable
+  70   internal error
+  71   the system refused a socket or an address
+  73   the audit log cannot be written
+  75   another broker serves here
+  77   an upstream refused the broker
+  78   the configuration, or a path that it names, is wrong
+  130  told to stop twice";
+
+/// Text on a terminal, JSON lines otherwise. The level is `KEYFERRY_LOG`; the libraries that see tokens
+/// on the wire stay at warnings whatever it says.
+pub(crate) fn log_to_stderr() {
+    const QUIET: &str = "h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn,reqwest=warn,rustls=warn,\
+                         vaultrs=warn,rustify=warn";
+    let wanted = std::env::var("KEYFERRY_LOG").unwrap_or_else(|_| "info".to_owned());
+    let filter = EnvFilter::new(format!("{wanted},{QUIET}"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() { log.init() } else { log.json().init() }
+}
+
+/// Prints what a check found.
+#[allow(clippy::print_stdout, reason = "the report is what the command is for")]
+pub(crate) fn print(report: &Report, output: Output) -> anyhow::Result<()> {
+    if let Output::Json = output {
+        println!("{}", serde_json::to_string_pretty(report)?);
+        return Ok(());
+    }
+    for step in &report.steps {
+        let mark = match step.outcome {
+            StepOutcome::Ok => "ok",
+            StepOutcome::Failed => "FAILED",
+            StepOutcome::Skipped => "skipped",
+        };
+        println!("{mark:<8} {:<20} {}", step.what, step.detail);
+    }
+    println!("\nwould serve:");
+    for line in &report.serves {
+        let gid = line.gid.map(|gid| format!(" gid {gid}")).unwrap_or_default();
+        println!("  uid {}{gid}  pipeline {}  {}: {}", line.uid, line.pipeline, line.grant, line.r#use);
+    }
+    Ok(())
+}
+
+pub(crate) fn exit_code_of_check(report: &Report) -> ExitCode {
+    ExitCode::from(match report.cause {
+        None => 0,
+        Some(Cause::Local) => 78,
+        Some(Cause::Unavailable) => 69,
+        Some(Cause::Refused) => 77,
+    })
+}
+
+pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
+    ExitCode::from(if error.is::<ConfigError>() {
+        78
+    } else if let Some(error) = error.downcast_ref::<UpstreamError>() {
+        code_of_upstream(error)
+    } else if let Some(error) = error.downcast_ref::<RunError>() {
+        code_of_run(error)
+    } else {
+        70
+    })
+}
+
+fn code_of_run(error: &RunError) -> u8 {
+    match error {
+        RunError::Upstream(error) => code_of_upstream(error),
+        RunError::Audit(_) => 73,
+        RunError::Socket(SocketError::AnotherBroker { .. }) => 75,
+        RunError::Socket(SocketError::System { .. }) | RunError::Admin { .. } => 71,
+        RunError::Socket(_) => 78,
+        RunError::Server(_) => 70,
+    }
+}
+
+fn code_of_upstream(error: &UpstreamError) -> u8 {
+    match error.class() {
+        ErrorClass::Configuration => 78,
+        _ if error.is_permanent() => 77,
+        _ => 69,
+    }
+}
