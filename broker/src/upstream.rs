@@ -318,3 +318,6 @@ fn wrong_kind(grant: &GrantName, found: &str, instead: &str) -> UpstreamError {
         format!("use {instead}"),
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode, header::HeaderMap};
+use reqwest::{
+    Certificate, Client, RequestBuilder, Response, StatusCode,
+    header::{HeaderMap, HeaderValue},
+};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::error::{ErrorClass, UpstreamError, UpstreamName};
@@ -146,6 +149,14 @@ impl Answer {
 /// A request body that is wiped once the transport has let go of it.
 pub(super) fn wiped_body(body: Zeroizing<Vec<u8>>) -> reqwest::Body {
     Bytes::from_owner(body).into()
+}
+
+/// A header that prints as "Sensitive" and is wiped once the transport has let go of it. None when the text
+/// is not one that a header can carry.
+pub(super) fn wiped_header(text: Zeroizing<Vec<u8>>) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(text)).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// Grows without leaving the old buffer's content behind, and wipes the chunk where nobody shares it.

@@ -359,6 +359,6 @@ impl Failure {
 }
 
 #[cfg(test)]
-mod realm;
+pub(super) mod realm;
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{
     error::{ErrorClass, UpstreamError, UpstreamName},
-    http::{Answer, Http, wiped_body},
+    http::{Answer, Http, wiped_body, wiped_header},
     secret::Secret,
 };
 
@@ -158,8 +158,6 @@ impl LoginService {
     }
 
     fn post(&self, path: &str, authorization: HeaderValue) -> Result<RequestBuilder, UpstreamError> {
-        let mut authorization = authorization;
-        authorization.set_sensitive(true);
         let url = self.base.join(path).map_err(|_| odd("calling Snowflake", "no address"))?;
         let id = || uuid::Uuid::new_v4().to_string();
         Ok(self
@@ -273,8 +271,11 @@ fn same_name(wanted: &str, found: &str) -> bool {
 }
 
 fn authorization(token: &Secret, attempted: &str) -> Result<HeaderValue, UpstreamError> {
-    let text = Zeroizing::new(format!("Snowflake Token=\"{}\"", token.expose()));
-    HeaderValue::from_str(&text).map_err(|_| odd(attempted, "a token that no header could carry"))
+    let mut text = Zeroizing::new(Vec::with_capacity(token.expose().len() + 20));
+    for part in ["Snowflake Token=\"", token.expose(), "\""] {
+        text.extend_from_slice(part.as_bytes());
+    }
+    wiped_header(text).ok_or_else(|| odd(attempted, "a token that no header could carry"))
 }
 
 fn session_grant(

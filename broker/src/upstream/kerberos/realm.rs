@@ -14,24 +14,32 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
+use libgssapi::{
+    context::ServerCtx,
+    credential::{Cred, CredUsage},
+    error::Error,
+    name::Name,
+    oid::GSS_NT_KRB5_PRINCIPAL,
+};
+
 use super::profile_list;
 use crate::{config::KerberosConfig, upstream::bundle::Bundle};
 
-pub(super) const REALM: &str = "KEYFERRY.TEST";
-pub(super) const CLIENT: &str = "svc_loader@KEYFERRY.TEST";
-pub(super) const SERVICE: &str = "MSSQLSvc/sql01.keyferry.test:1433";
+pub(in crate::upstream) const REALM: &str = "KEYFERRY.TEST";
+pub(in crate::upstream) const CLIENT: &str = "svc_loader@KEYFERRY.TEST";
+pub(in crate::upstream) const SERVICE: &str = "MSSQLSvc/sql01.keyferry.test:1433";
 
 const FOLDER: &str = "KEYFERRY_TEST_REALM";
 
 /// A realm with one client, one service and a KDC.
-pub(super) struct Realm {
-    pub(super) folder: PathBuf,
+pub(in crate::upstream) struct Realm {
+    pub(in crate::upstream) folder: PathBuf,
     kdc: Option<Child>,
     _owner: Option<tempfile::TempDir>,
 }
 
 /// Runs `body` in a process of its own, in a realm of its own. `test` is the calling test's full name.
-pub(super) fn in_realm(test: &str, body: impl FnOnce(&mut Realm)) {
+pub(in crate::upstream) fn in_realm(test: &str, body: impl FnOnce(&mut Realm)) {
     if let Some(folder) = std::env::var_os(FOLDER) {
         let mut realm = Realm { folder: folder.into(), kdc: None, _owner: None };
         realm.start_kdc();
@@ -60,7 +68,7 @@ pub(super) fn in_realm(test: &str, body: impl FnOnce(&mut Realm)) {
 
 impl Realm {
     /// The broker's configuration for this realm.
-    pub(super) fn config(&self) -> KerberosConfig {
+    pub(in crate::upstream) fn config(&self) -> KerberosConfig {
         KerberosConfig {
             principal_key: "mssql_spn".parse().unwrap(),
             keytab_key: "keytab_base64".parse().unwrap(),
@@ -70,18 +78,18 @@ impl Realm {
     }
 
     /// What Vault would hold: a principal, and a keytab file in base64.
-    pub(super) fn bundle(&self, principal: &str, keytab: &str) -> Bundle {
+    pub(in crate::upstream) fn bundle(&self, principal: &str, keytab: &str) -> Bundle {
         let keytab = STANDARD.encode(fs::read(self.folder.join(keytab)).unwrap());
         let fields = serde_json::json!({ "mssql_spn": principal, "keytab_base64": keytab });
         Bundle::new(1, "secret/test".to_owned(), serde_json::from_value(fields).unwrap())
     }
 
     /// Gives an order to the realm's database.
-    pub(super) fn kadmin(&self, order: &str) {
+    pub(in crate::upstream) fn kadmin(&self, order: &str) {
         self.run(Command::new("kadmin.local").args(["-r", REALM, "-q", order]));
     }
 
-    pub(super) fn stop_kdc(&mut self) {
+    pub(in crate::upstream) fn stop_kdc(&mut self) {
         if let Some(mut kdc) = self.kdc.take() {
             kdc.kill().unwrap();
             kdc.wait().unwrap();
@@ -139,12 +147,21 @@ impl Realm {
     }
 
     /// Files that look like a keytab in the broker's private folder.
-    pub(super) fn keytabs(&self) -> Vec<PathBuf> {
+    pub(in crate::upstream) fn keytabs(&self) -> Vec<PathBuf> {
         let list = fs::read_dir(self.folder.join("private")).unwrap();
         list.map(|e| e.unwrap().path())
             .filter(|p| p.extension() == Some(Path::new("keytab").as_os_str()))
             .collect()
     }
+}
+
+/// What SQL Server does with the token: it holds the service's key and nothing else.
+pub(in crate::upstream) fn accept(token: &[u8]) -> Result<(Vec<u8>, ServerCtx), Error> {
+    let service = format!("{SERVICE}@{REALM}");
+    let name = Name::new(service.as_bytes(), Some(GSS_NT_KRB5_PRINCIPAL))?;
+    let mut server = ServerCtx::new(Some(Cred::acquire(Some(&name), None, CredUsage::Accept, None)?));
+    let answer = server.step(token, None)?.map(|t| t.to_vec()).unwrap_or_default();
+    Ok((answer, server))
 }
 
 impl Drop for Realm {

@@ -1,10 +1,9 @@
 use std::{fs::File, io::Read as _};
 
-use libgssapi::{context::ServerCtx, credential::CredUsage};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    realm::{CLIENT, REALM, Realm, SERVICE, in_realm},
+    realm::{CLIENT, REALM, Realm, SERVICE, accept, in_realm},
     *,
 };
 use crate::upstream::{RelayStep, relay::Relay, status::Board, ticket::Kerberos};
@@ -31,15 +30,6 @@ async fn start_with(realm: &Realm, principal: &str, keytab: &str) -> Result<Arc<
 
 async fn begin(kerberos: &Arc<Kerberos>, service: &str) -> Result<(Relay, RelayStep), UpstreamError> {
     Relay::begin(Arc::clone(kerberos), &Board::default(), "sales-sql", service).await
-}
-
-/// What SQL Server does with the token: it holds the service's key and nothing else.
-fn accept(token: &[u8]) -> Result<(Vec<u8>, ServerCtx), Error> {
-    let service = format!("{SERVICE}@{REALM}");
-    let name = Name::new(service.as_bytes(), Some(GSS_NT_KRB5_PRINCIPAL))?;
-    let mut server = ServerCtx::new(Some(Cred::acquire(Some(&name), None, CredUsage::Accept, None)?));
-    let answer = server.step(token, None)?.map(|t| t.to_vec()).unwrap_or_default();
-    Ok((answer, server))
 }
 
 #[test]

@@ -18,7 +18,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::super::{
     bundle::Fields,
     error::{ErrorClass, UpstreamError, UpstreamName},
-    http::{Answer, Http, wiped_body},
+    http::{Answer, Http, wiped_body, wiped_header},
     secret::Secret,
 };
 use crate::config::VaultConfig;
@@ -187,9 +187,8 @@ impl Calls {
         let mut request = self.http.request(endpoint.method().into(), self.url(&endpoint.path())?);
         request = request.header("x-vault-request", "true");
         if let Some(token) = token {
-            let mut value = HeaderValue::from_str(token.expose())
-                .map_err(|_| impossible(attempted, "the token is not one that a header can carry"))?;
-            value.set_sensitive(true);
+            let value = wiped_header(Zeroizing::new(token.expose().as_bytes().to_vec()))
+                .ok_or_else(|| impossible(attempted, "the token is not one that a header can carry"))?;
             request = request.header(TOKEN, value);
         }
         if let Some(namespace) = &self.namespace {
