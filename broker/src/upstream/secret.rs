@@ -2,7 +2,7 @@
 //!
 //! [`Secret::expose`] is visible in `upstream/` only. Elsewhere it does not compile:
 //!
-//! ```compile_fail
+//! ```compile_fail,E0624
 //! fn leak(secret: &keyferry_broker::upstream::Secret) -> &str { secret.expose() }
 //! ```
 
