@@ -27,6 +27,7 @@ judges: packages ## Third-party clients against the stand-ins (needs Python 3; i
 	@tests/judges/run.sh
 
 lint: packages ## rustfmt, clippy with warnings denied, and the dependency fence
+	@tests/setup/map.sh --check
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null 2>&1; then $(CARGO) deny --workspace check; else \

@@ -1,6 +1,6 @@
 //! What every test needs: a trial on a runtime of its own, and a world with broker and loader.
 
-use std::{fmt::Debug, future::Future, io::Write as _, time::Duration};
+use std::{future::Future, io::Write as _, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use keyferry_e2e::{
@@ -139,11 +139,5 @@ pub(crate) fn expect(ended: &Ended, code: i32, words: &[&str]) -> Result<()> {
     for never in ["panicked", "stack backtrace", "RUST_BACKTRACE"] {
         ensure!(!said.contains(never), "found {never:?} in:\n{said}");
     }
-    Ok(())
-}
-
-/// Fails unless equal.
-pub(crate) fn same<T: PartialEq + Debug>(found: &T, expected: &T, what: &str) -> Result<()> {
-    ensure!(found == expected, "{what}: expected {expected:?}, found {found:?}");
     Ok(())
 }

@@ -112,7 +112,7 @@ async fn read(pipeline: &str) -> Result<Vec<Vec<String>>> {
             let cells = decoded.batch.columns().iter().zip(&table.columns);
             rows.push(
                 cells
-                    .map(|(array, column)| arrow_text(array, row, &column.snowflake()))
+                    .map(|(array, column)| arrow_text(array, row, &column.source.snowflake()))
                     .collect::<Result<_>>()?,
             );
         }
