@@ -3,6 +3,9 @@
 //! COPY comes first, because two COPYs do not block each other; then the lock, then the fence: an UPDATE that touches
 //! the chunk's row only if this attempt still holds the claim. A zombie finds another attempt there and rolls back.
 
+mod error;
+
+pub use self::error::CommitError;
 use crate::{
     fail,
     ledger::{
@@ -40,65 +43,6 @@ pub struct ChunkFacts {
 pub struct Committed {
     /// The COPY's query id; empty for a chunk without rows.
     pub query_id: String,
-}
-
-/// Why a chunk was not committed, or is not known to be.
-#[derive(Debug, thiserror::Error)]
-pub enum CommitError {
-    /// Whether it is committed is unknown. Drop the session; [`Ledger::reclaim`] in a new one decides.
-    #[error(transparent)]
-    Unknown(SnowflakeError),
-    /// Another loader has taken the chunk over; nothing of this attempt remains.
-    #[error(
-        "chunk {chunk} of {table}: the claim (attempt {attempt}) was taken over by {owner}; this attempt was rolled back. \
-         Another loader runs as the same shard, or the lease ran out: look at `loader status`"
-    )]
-    ClaimLost {
-        /// The chunk.
-        chunk: u32,
-        /// The table.
-        table: String,
-        /// The lost attempt.
-        attempt: u64,
-        /// Who has it.
-        owner: String,
-    },
-    /// COPY loaded something else than was staged; rolled back.
-    #[error("chunk {chunk} of {table}: {found}; rolled back, nothing was loaded")]
-    Counts {
-        /// The chunk.
-        chunk: u32,
-        /// The table.
-        table: String,
-        /// The difference.
-        found: String,
-    },
-    /// A statement was refused; rolled back.
-    #[error("chunk {chunk} of {table} was rolled back: {source}")]
-    Refused {
-        /// The chunk.
-        chunk: u32,
-        /// The table.
-        table: String,
-        /// Why.
-        source: LedgerError,
-    },
-}
-
-impl CommitError {
-    /// True when the outcome is open.
-    pub fn is_unknown(&self) -> bool {
-        matches!(self, Self::Unknown(_))
-    }
-
-    /// True when the same chunk may well be committed by another attempt.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Unknown(_) => true,
-            Self::ClaimLost { .. } | Self::Counts { .. } => false,
-            Self::Refused { source, .. } => source.is_transient(),
-        }
-    }
 }
 
 /// Commits one claimed chunk whose files are staged.
@@ -243,9 +187,11 @@ impl Chunk<'_> {
     fn failed(&self, error: LedgerError) -> CommitError {
         match error {
             LedgerError::Snowflake(error) if error.is_session_gone() => CommitError::Unknown(error),
-            source => {
-                CommitError::Refused { chunk: self.claim.chunk, table: self.plan.target.to_string(), source }
-            }
+            source => CommitError::Refused {
+                chunk: self.claim.chunk,
+                table: self.plan.target.to_string(),
+                source: Box::new(source),
+            },
         }
     }
 

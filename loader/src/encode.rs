@@ -2,7 +2,7 @@
 //!
 //! zstd at level 1. A dictionary for text columns only: codes, names and flags repeat, and text that does not outgrows
 //! the dictionary page early and falls back; numbers, times and binary values rarely repeat enough to pay for it.
-//! Timestamps carry no zone (`isAdjustedToUTC` is false), so that Snowflake reads TIMESTAMP_NTZ.
+//! Timestamps carry no zone (`isAdjustedToUTC` is false), so that Snowflake reads `TIMESTAMP_NTZ`.
 
 use std::{error::Error as _, io, path::PathBuf};
 

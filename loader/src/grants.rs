@@ -25,7 +25,7 @@ pub use self::{
 const CALL_DEADLINE: Duration = Duration::from_secs(15);
 
 /// How long the broker may take to log in to Snowflake or to start an exchange with the KDC.
-const LOGIN_DEADLINE: Duration = Duration::from_secs(60);
+const LOGIN_DEADLINE: Duration = Duration::from_mins(1);
 
 /// A connection to the broker, for one pipeline and one run. Clones share the connection.
 #[derive(Clone, Debug)]

@@ -2,77 +2,30 @@
 //!
 //! It is DML, so the target keeps its grants, policies and tags, and readers see the old rows or the new ones.
 
+mod error;
 mod shape;
+mod statements;
 
+use self::statements::{
+    create_staging, create_target, drop_statement, needs_create, needs_overwrite, overwrite_statement,
+};
+pub use self::{
+    error::PublishError,
+    shape::ShapeError,
+    statements::{privileges, statements},
+};
 use crate::{
     fail,
     ledger::{
-        Ledger, LedgerError, Run,
-        sql::{advance, literal},
+        Ledger, Run,
+        sql::advance,
         staging_of,
         transaction::{begin, commit, roll_back},
     },
-    model::{ColumnPlan, TablePlan, TargetName, quoted},
+    model::{TablePlan, TargetName},
     snowflake::{SnowflakeError, Statements},
     stage,
 };
-pub use shape::ShapeError;
-
-/// Why the target was not replaced, or is not known to be.
-#[derive(Debug, thiserror::Error)]
-pub enum PublishError {
-    /// A statement failed. After an unknown outcome publish again in a new session: it reads the ledger first.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// The target has other columns.
-    #[error(transparent)]
-    Shape(#[from] ShapeError),
-    /// Not every chunk is verified.
-    #[error(
-        "{table} is not published: of {chunks} chunks the ledger has {found}; all must be verified first"
-    )]
-    NotVerified {
-        /// The target.
-        table: String,
-        /// Chunks of the run.
-        chunks: usize,
-        /// What the ledger says.
-        found: String,
-    },
-    /// The staging table does not hold what the ledger says; rolled back.
-    #[error(
-        "{table} is not published: the staging table {staging} gave {found} rows where the ledger has {expected}; \
-         rolled back, the target is untouched. A row access policy on it would hide rows from this role"
-    )]
-    Rows {
-        /// The target.
-        table: String,
-        /// The staging table.
-        staging: String,
-        /// By the ledger.
-        expected: u64,
-        /// By INSERT OVERWRITE.
-        found: u64,
-    },
-}
-
-impl From<SnowflakeError> for PublishError {
-    fn from(error: SnowflakeError) -> Self {
-        Self::Ledger(error.into())
-    }
-}
-
-impl PublishError {
-    /// True when the outcome is open: publish again in a new session.
-    pub fn is_unknown(&self) -> bool {
-        matches!(self, Self::Ledger(LedgerError::Snowflake(error)) if error.is_unknown())
-    }
-
-    /// True when the same work in a new session may well succeed.
-    pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Ledger(error) if error.is_transient())
-    }
-}
 
 /// A published run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,108 +162,6 @@ async fn clean_up(
     session.execute(&drop_statement(staging)).await?;
     session.execute(&stage::remove_statement(stage, run_id)).await?;
     Ok(())
-}
-
-/// The statements of a load in the order in which they run, for the plan; `<run>` and `<attempt>` stand for what is
-/// not known yet.
-pub fn statements(ledger: &Ledger, plan: &TablePlan, stage: &TargetName) -> Vec<String> {
-    let staging = TargetName { name: format!("{}_<RUN>", plan.staging.name), ..plan.staging.clone() };
-    let casts: Vec<String> = plan
-        .columns
-        .iter()
-        .map(|column| format!("$1:{}::{}", quoted(&column.target_name), column.source.snowflake()))
-        .collect();
-    let ledger = ledger.name().sql();
-    vec![
-        create_target(&plan.target, &plan.columns),
-        create_staging(&staging, &plan.columns),
-        stage::create_statement(stage),
-        stage::put_statement(stage, "<run>/<chunk>/<attempt>"),
-        format!(
-            "COPY INTO {} FROM (SELECT {} FROM {}) FILES = (...) \
-             FILE_FORMAT = (TYPE = PARQUET USE_VECTORIZED_SCANNER = TRUE) ON_ERROR = ABORT_STATEMENT",
-            staging.sql(),
-            casts.join(", "),
-            stage::location(stage, "<run>/<chunk>/<attempt>"),
-        ),
-        format!(
-            "UPDATE {ledger} SET STATE = 'loaded', ... WHERE ... AND STATE = 'claimed' AND ATTEMPT = <attempt>"
-        ),
-        overwrite_statement(&plan.target, &staging, &plan.columns),
-        format!("UPDATE {ledger} SET STATE = 'published' WHERE ... AND STATE = 'verified'"),
-        drop_statement(&staging),
-        stage::remove_statement(stage, "<run>"),
-    ]
-}
-
-/// The privileges that [`statements`] need, as the grants that give them.
-pub fn privileges(ledger: &Ledger, plan: &TablePlan, stage: &TargetName, role: &str) -> Vec<String> {
-    let schema = format!("{}.{}", quoted(&plan.target.database), quoted(&plan.target.schema));
-    let role = quoted(role);
-    vec![
-        format!("GRANT USAGE ON DATABASE {} TO ROLE {role}", quoted(&plan.target.database)),
-        format!("GRANT USAGE, CREATE TABLE, CREATE STAGE ON SCHEMA {schema} TO ROLE {role}"),
-        format!(
-            "GRANT SELECT, INSERT, UPDATE ON TABLE {} TO ROLE {role} -- if it exists",
-            ledger.name().sql()
-        ),
-        format!("GRANT READ, WRITE ON STAGE {} TO ROLE {role} -- if it exists", stage.sql()),
-        format!("GRANT SELECT, INSERT, DELETE ON TABLE {} TO ROLE {role} -- if it exists", plan.target.sql()),
-    ]
-}
-
-fn column_list(columns: &[ColumnPlan]) -> String {
-    columns.iter().map(|column| quoted(&column.target_name)).collect::<Vec<_>>().join(", ")
-}
-
-fn definitions(columns: &[ColumnPlan]) -> String {
-    let definition =
-        |column: &ColumnPlan| format!("{} {}", quoted(&column.target_name), column.source.snowflake());
-    columns.iter().map(definition).collect::<Vec<_>>().join(", ")
-}
-
-/// The target, as the plan has it.
-pub(crate) fn create_target(target: &TargetName, columns: &[ColumnPlan]) -> String {
-    format!("CREATE TABLE IF NOT EXISTS {} ({})", target.sql(), definitions(columns))
-}
-
-/// Transient: its rows are staged files' rows and need no fail-safe.
-pub(crate) fn create_staging(staging: &TargetName, columns: &[ColumnPlan]) -> String {
-    format!("CREATE TRANSIENT TABLE IF NOT EXISTS {} ({})", staging.sql(), definitions(columns))
-}
-
-fn overwrite_statement(target: &TargetName, staging: &TargetName, columns: &[ColumnPlan]) -> String {
-    let columns = column_list(columns);
-    format!("INSERT OVERWRITE INTO {} ({columns}) SELECT {columns} FROM {}", target.sql(), staging.sql())
-}
-
-fn drop_statement(staging: &TargetName) -> String {
-    format!("DROP TABLE IF EXISTS {}", staging.sql())
-}
-
-fn needs_create(error: SnowflakeError, table: &TargetName, role: &str) -> SnowflakeError {
-    let schema = format!("{}.{}", quoted(&table.database), quoted(&table.schema));
-    error.needing(
-        &format!("the schema {schema}"),
-        role,
-        &format!(
-            "GRANT USAGE ON DATABASE {} TO ROLE {role} and GRANT USAGE, CREATE TABLE, CREATE STAGE ON SCHEMA {schema} TO ROLE {role}",
-            quoted(&table.database)
-        ),
-    )
-}
-
-fn needs_overwrite(
-    error: SnowflakeError,
-    target: &TargetName,
-    staging: &TargetName,
-    role: &str,
-) -> SnowflakeError {
-    error.needing(
-        &format!("the target {} or the staging table {}", target.sql(), staging.sql()),
-        role,
-        &format!("GRANT SELECT, INSERT, DELETE ON TABLE {} TO ROLE {role}", target.sql()),
-    )
 }
 
 #[cfg(test)]

@@ -17,11 +17,11 @@ pub(crate) mod wire;
 use std::{path::PathBuf, time::Duration};
 
 pub(crate) use self::http::HttpClients;
+use self::{error::abbreviated, request::Resend, wire::Data};
 pub use self::{
-    error::SnowflakeError,
+    error::{MissingPrivilege, SnowflakeError},
     rows::{Answer, Column},
 };
-use self::{error::abbreviated, request::Resend, wire::Data};
 use crate::{
     grants::{Broker, SessionGrant},
     model::TargetName,
@@ -37,7 +37,7 @@ pub struct SessionOptions {
     pub role: String,
     /// The warehouse; empty takes the grant's first.
     pub warehouse: String,
-    /// QUERY_TAG of every statement: pipeline, run and the configured tags.
+    /// `QUERY_TAG` of every statement: pipeline, run and the configured tags.
     pub query_tag: String,
     /// PEM roots instead of the system's, for Snowflake and its stages.
     pub ca_file: Option<PathBuf>,
@@ -63,9 +63,9 @@ impl SessionOptions {
             query_tag: "keyferry".to_owned(),
             ca_file: None,
             stage_endpoint_allow: Vec::new(),
-            statement_timeout: Duration::from_secs(2 * 60 * 60),
-            lock_timeout: Duration::from_secs(15 * 60),
-            patience: Duration::from_secs(60),
+            statement_timeout: Duration::from_hours(2),
+            lock_timeout: Duration::from_mins(15),
+            patience: Duration::from_mins(1),
         }
     }
 }

@@ -68,7 +68,7 @@ pub struct UploadOptions {
 
 impl Default for UploadOptions {
     fn default() -> Self {
-        Self { deadline: Duration::from_secs(15 * 60), part_bytes: 8 * 1024 * 1024 }
+        Self { deadline: Duration::from_mins(15), part_bytes: 8 * 1024 * 1024 }
     }
 }
 

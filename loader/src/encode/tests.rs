@@ -1,3 +1,5 @@
+#![allow(clippy::from_iter_instead_of_collect)] // the type reads first
+
 use std::{path::Path, sync::Arc};
 
 use arrow_array::{

@@ -192,6 +192,6 @@ fn token_of(mut message: SnowflakeSession) -> Grant {
     let expires_at = message
         .expires_at
         .and_then(|at| SystemTime::try_from(at).ok())
-        .unwrap_or_else(|| SystemTime::now() + Duration::from_secs(300));
+        .unwrap_or_else(|| SystemTime::now() + Duration::from_mins(5));
     Grant::new(std::mem::take(&mut message.token), expires_at, std::mem::take(&mut message.generation))
 }

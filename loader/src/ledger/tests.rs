@@ -44,7 +44,7 @@ pub(crate) fn plan() -> TablePlan {
 }
 
 pub(crate) fn ledger() -> Ledger {
-    Ledger::new("RAW", "SALES", "sales-nightly", "shard 0/1", Duration::from_secs(900))
+    Ledger::new("RAW", "SALES", "sales-nightly", "shard 0/1", Duration::from_mins(15))
 }
 
 /// The run `r1` of [`plan`], with both chunks in `state`.
@@ -327,7 +327,7 @@ fn every_statement_of_the_ledger_reads_so() {
     let (name, run_row) = (target(LEDGER_TABLE), run(ChunkState::Planned));
     let ledger = ledger();
     let key = ledger.key(&run_row);
-    let lease = Duration::from_secs(900);
+    let lease = Duration::from_mins(15);
     let row = sql::LoadedRow {
         files: "r1/c00002/a3_x/part000.parquet",
         content_hash: "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",

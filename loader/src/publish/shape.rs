@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::literal;
 use crate::{
+    ledger::sql::literal,
     model::{ColumnPlan, SourceType, TargetName, quoted},
     snowflake::Answer,
 };

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     ledger::{
-        ChunkState,
+        ChunkState, LedgerError,
         tests::{ledger, plan, run, target},
     },
     model::SourceType,

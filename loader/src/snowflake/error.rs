@@ -14,28 +14,12 @@ pub enum SnowflakeError {
         code: String,
         /// Snowflake's sentence.
         message: String,
-        /// To look it up in QUERY_HISTORY; may be empty.
+        /// To look it up in `QUERY_HISTORY`; may be empty.
         query_id: String,
     },
     /// The role may not, or the object is not there: the two are the same to Snowflake.
-    #[error(
-        "{object} does not exist or role {role} may not use it as `{attempted}` needs it ({code}: {message}); \
-         as its owner run: {remedy}"
-    )]
-    Privilege {
-        /// The statement, abbreviated.
-        attempted: String,
-        /// The object in question.
-        object: String,
-        /// The role of the session.
-        role: String,
-        /// The statement that helps.
-        remedy: String,
-        /// Snowflake's code.
-        code: String,
-        /// Snowflake's sentence.
-        message: String,
-    },
+    #[error(transparent)]
+    Privilege(Box<MissingPrivilege>),
     /// The reply was lost after the statement may have been executed.
     #[error(
         "the reply to `{attempted}` was lost ({reason}): whether it took effect is unknown. \
@@ -95,6 +79,27 @@ pub enum SnowflakeError {
     Grant(#[from] GrantError),
 }
 
+/// What a role may not do, and what would let it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{object} does not exist or role {role} may not use it as `{attempted}` needs it ({code}: {message}); \
+     as its owner run: {remedy}"
+)]
+pub struct MissingPrivilege {
+    /// The statement, abbreviated.
+    pub attempted: String,
+    /// The object in question.
+    pub object: String,
+    /// The role of the session.
+    pub role: String,
+    /// The statement that helps.
+    pub remedy: String,
+    /// Snowflake's code.
+    pub code: String,
+    /// Snowflake's sentence.
+    pub message: String,
+}
+
 fn query(id: &str) -> String {
     if id.is_empty() { String::new() } else { format!(" (query {id})") }
 }
@@ -122,14 +127,15 @@ impl SnowflakeError {
             | Self::Expired { .. }
             | Self::Poisoned { .. }
             | Self::Unreachable { .. } => true,
-            Self::Privilege { .. } | Self::Answer { .. } | Self::Setup(_) => false,
+            Self::Privilege(_) | Self::Answer { .. } | Self::Setup(_) => false,
         }
     }
 
     /// Snowflake's own code, if it gave one.
     pub fn code(&self) -> Option<&str> {
         match self {
-            Self::Refused { code, .. } | Self::Privilege { code, .. } => Some(code),
+            Self::Refused { code, .. } => Some(code),
+            Self::Privilege(missing) => Some(&missing.code),
             _ => None,
         }
     }
@@ -145,14 +151,14 @@ impl SnowflakeError {
     pub fn needing(self, object: &str, role: &str, remedy: &str) -> Self {
         match self {
             Self::Refused { attempted, code, message, .. } if UNAUTHORIZED.contains(&code.as_str()) => {
-                Self::Privilege {
+                Self::Privilege(Box::new(MissingPrivilege {
                     attempted,
                     object: object.to_owned(),
                     role: role.to_owned(),
                     remedy: remedy.to_owned(),
                     code,
                     message,
-                }
+                }))
             }
             other => other,
         }

@@ -37,8 +37,8 @@ impl HttpClients {
             statements: builder().build().map_err(setup)?,
             objects: builder()
                 .https_only(true)
-                .read_timeout(Duration::from_secs(60))
-                .timeout(Duration::from_secs(600))
+                .read_timeout(Duration::from_mins(1))
+                .timeout(Duration::from_mins(10))
                 .build()
                 .map_err(setup)?,
         })

@@ -106,7 +106,10 @@ async fn read_more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<()> {
 async fn respond(stream: &mut TcpStream, status: u16, headers: &[(&str, String)], body: &str) {
     let mut head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n", body.len());
     for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        head += name;
+        head += ": ";
+        head += value;
+        head += "\r\n";
     }
     let _ = stream.write_all(format!("{head}\r\n{body}").as_bytes()).await;
 }

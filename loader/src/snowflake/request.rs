@@ -9,14 +9,14 @@ use uuid::Uuid;
 use super::{
     Session, SnowflakeError,
     error::abbreviated,
-    http::{self, BodyError, network_reason},
+    http::{self, network_reason},
     rows::LARGEST_ANSWER,
     wire::{self, Data, Reply},
 };
 use crate::grants::TokenState;
 
 /// One HTTP exchange: Snowflake itself answers within about 45 s, if only to say "still running".
-const EXCHANGE_DEADLINE: Duration = Duration::from_secs(120);
+const EXCHANGE_DEADLINE: Duration = Duration::from_mins(2);
 const ABORT_DEADLINE: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -230,7 +230,6 @@ impl Session {
                     error.column()
                 )),
             },
-            Err(error @ BodyError::TooLong(_)) => Exchange::Lost(error.to_string()),
             Err(error) => Exchange::Lost(error.to_string()),
         }
     }

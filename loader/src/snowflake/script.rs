@@ -1,5 +1,7 @@
 //! A session that follows a script, for tests: each statement must begin as the script says, and is answered so.
 
+#![allow(clippy::unnecessary_wraps)] // answers, good and bad, have one type
+
 use std::collections::VecDeque;
 
 use super::{Answer, Column, SnowflakeError, Statements};

@@ -28,7 +28,7 @@ impl Bench {
 
 fn token(generation: &str) -> TokenState {
     let value = format!("token-{generation}").into_bytes();
-    TokenState::Live(Grant::new(value, SystemTime::now() + Duration::from_secs(3600), generation))
+    TokenState::Live(Grant::new(value, SystemTime::now() + Duration::from_hours(1), generation))
 }
 
 /// A session against a server that answers its requests by number, counted from 0.
