@@ -2,7 +2,7 @@
 //! It ends when its standard input does.
 
 #[path = "../tests/wire/world.rs"]
-#[allow(dead_code, clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
+#[allow(dead_code, clippy::unwrap_used, clippy::panic, missing_docs)]
 mod world;
 
 use std::io::Read;

@@ -14,18 +14,18 @@ use crate::world::{endpoint, text};
 
 /// Credentials, address and folder of one PUT reply.
 #[derive(Clone)]
-pub struct Stage {
-    pub http: reqwest::Client,
-    pub address: SocketAddr,
-    pub folder: String,
-    pub key_id: String,
-    pub secret: String,
-    pub token: String,
-    pub material: Value,
+pub(crate) struct Stage {
+    pub(crate) http: reqwest::Client,
+    pub(crate) address: SocketAddr,
+    pub(crate) folder: String,
+    pub(crate) key_id: String,
+    pub(crate) secret: String,
+    pub(crate) token: String,
+    pub(crate) material: Value,
 }
 
 impl Stage {
-    pub fn of(http: &reqwest::Client, put: &Value) -> Self {
+    pub(crate) fn of(http: &reqwest::Client, put: &Value) -> Self {
         let (folder, address) = endpoint(put);
         let creds = &put["stageInfo"]["creds"];
         Self {
@@ -40,7 +40,7 @@ impl Stage {
     }
 
     /// Sends one signed request; `path` begins after the host, `query` is sorted.
-    pub async fn send(
+    pub(crate) async fn send(
         &self,
         method: &str,
         path: &str,
@@ -51,7 +51,7 @@ impl Stage {
         self.send_signed(method, path, query, headers, body, "UNSIGNED-PAYLOAD").await
     }
 
-    pub async fn send_signed(
+    pub(crate) async fn send_signed(
         &self,
         method: &str,
         path: &str,
@@ -99,12 +99,12 @@ impl Stage {
     }
 
     /// Encrypts and uploads one file as a driver does.
-    pub async fn upload(&self, name: &str, plain: &[u8]) {
+    pub(crate) async fn upload(&self, name: &str, plain: &[u8]) {
         let sealed = Sealed::new(&self.material, plain);
         self.upload_sealed(name, &sealed).await;
     }
 
-    pub async fn upload_sealed(&self, name: &str, sealed: &Sealed) {
+    pub(crate) async fn upload_sealed(&self, name: &str, sealed: &Sealed) {
         let headers = sealed.headers();
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let reply =
@@ -114,16 +114,16 @@ impl Stage {
 }
 
 /// An encrypted file and its metadata.
-pub struct Sealed {
-    pub data: Vec<u8>,
-    pub key: String,
-    pub iv: String,
-    pub matdesc: String,
-    pub digest: String,
+pub(crate) struct Sealed {
+    pub(crate) data: Vec<u8>,
+    pub(crate) key: String,
+    pub(crate) iv: String,
+    pub(crate) matdesc: String,
+    pub(crate) digest: String,
 }
 
 impl Sealed {
-    pub fn new(material: &Value, plain: &[u8]) -> Self {
+    pub(crate) fn new(material: &Value, plain: &[u8]) -> Self {
         let master = STANDARD.decode(text(&material["queryStageMasterKey"])).unwrap();
         let (file_key, iv) = ([7_u8; 32], [9_u8; 16]);
         let file_key = &file_key[..master.len()];
@@ -151,7 +151,7 @@ impl Sealed {
         }
     }
 
-    pub fn headers(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn headers(&self) -> Vec<(&'static str, String)> {
         vec![
             ("x-amz-meta-sfc-digest", self.digest.clone()),
             ("x-amz-meta-x-amz-iv", self.iv.clone()),

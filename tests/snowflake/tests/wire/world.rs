@@ -20,18 +20,18 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-pub const ACCOUNT: &str = "myorg-myaccount";
-pub const AUDIENCE: &str = "api://snowflake";
-pub const SUBJECT: &str = "0b5e-service-principal";
+pub(crate) const ACCOUNT: &str = "myorg-myaccount";
+pub(crate) const AUDIENCE: &str = "api://snowflake";
+pub(crate) const SUBJECT: &str = "0b5e-service-principal";
 
 /// A certificate authority and one server certificate for 127.0.0.1.
-pub struct Pki {
-    pub ca_pem: String,
-    pub server: Arc<rustls::ServerConfig>,
+pub(crate) struct Pki {
+    pub(crate) ca_pem: String,
+    pub(crate) server: Arc<rustls::ServerConfig>,
 }
 
 impl Pki {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let ca_key = KeyPair::generate().unwrap();
         let mut ca = CertificateParams::new(Vec::new()).unwrap();
@@ -54,15 +54,15 @@ impl Pki {
 }
 
 /// An issuer of access tokens that publishes its keys.
-pub struct Issuer {
-    pub url: String,
+pub(crate) struct Issuer {
+    pub(crate) url: String,
     published: Arc<Mutex<Vec<Value>>>,
     key: EncodingKey,
     kid: String,
 }
 
 impl Issuer {
-    pub async fn start(pki: &Pki) -> Self {
+    pub(crate) async fn start(pki: &Pki) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
         let published = Arc::new(Mutex::new(Vec::new()));
@@ -87,7 +87,7 @@ impl Issuer {
     }
 
     /// A new signing key under this id; the old one is no longer published.
-    pub fn rotate(&mut self, kid: &str) {
+    pub(crate) fn rotate(&mut self, kid: &str) {
         let (key, _) = rsa_key();
         let mut jwk = serde_json::to_value(Jwk::from_encoding_key(&key, Algorithm::RS256).unwrap()).unwrap();
         jwk["kid"] = json!(kid);
@@ -96,23 +96,23 @@ impl Issuer {
         (self.key, self.kid) = (key, kid.to_owned());
     }
 
-    pub fn claims(&self) -> Value {
+    pub(crate) fn claims(&self) -> Value {
         let now = now();
         json!({ "iss": self.url, "aud": AUDIENCE, "sub": SUBJECT, "iat": now, "nbf": now - 5, "exp": now + 3600 })
     }
 
-    pub fn sign(&self, claims: &Value) -> String {
+    pub(crate) fn sign(&self, claims: &Value) -> String {
         let mut header = Header::new(Algorithm::RS256);
         header.kid = Some(self.kid.clone());
         jsonwebtoken::encode(&header, claims, &self.key).unwrap()
     }
 
-    pub fn token(&self) -> String {
+    pub(crate) fn token(&self) -> String {
         self.sign(&self.claims())
     }
 
     /// `exp`, `aud` or another claim changed.
-    pub fn token_with(&self, name: &str, value: Value) -> String {
+    pub(crate) fn token_with(&self, name: &str, value: Value) -> String {
         let mut claims = self.claims();
         claims[name] = value;
         self.sign(&claims)
@@ -120,31 +120,32 @@ impl Issuer {
 }
 
 /// A private key and its public half as PEM.
-pub fn rsa_key() -> (EncodingKey, String) {
+pub(crate) fn rsa_key() -> (EncodingKey, String) {
     let pair = KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();
     (EncodingKey::from_rsa_pem(pair.serialize_pem().as_bytes()).unwrap(), pair.public_key_pem())
 }
 
-pub fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 /// The stand-in, its issuer, and an HTTP client that trusts their authority.
-pub struct World {
-    pub handle: Handle,
-    pub issuer: Issuer,
-    pub http: reqwest::Client,
-    pub pki: Pki,
-    pub database: Arc<Database>,
+#[allow(dead_code, reason = "the example that shares this file writes the authority to a file")]
+pub(crate) struct World {
+    pub(crate) handle: Handle,
+    pub(crate) issuer: Issuer,
+    pub(crate) http: reqwest::Client,
+    pub(crate) pki: Pki,
+    pub(crate) database: Arc<Database>,
 }
 
 impl World {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
 
     /// A database RAW with the schema SALES, the user SVC with the roles LOADER and READER.
-    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let pki = Pki::new();
         let issuer = Issuer::start(&pki).await;
         let database = Database::new(Dialect::Snowflake, "RAW");
@@ -163,16 +164,16 @@ impl World {
         config.users = vec![user];
         change(&mut config);
         let handle = Server::start(config).await.unwrap();
-        admin(&database, ADMIN_SQL).await;
+        if std::env::var_os("KF_NOADMIN").is_none() { admin(&database, ADMIN_SQL).await; }
         let http = client(&pki);
         Self { handle, issuer, http, pki, database }
     }
 
-    pub async fn login(&self) -> Client {
+    pub(crate) async fn login(&self) -> Client {
         self.login_as("LOADER").await
     }
 
-    pub async fn login_as(&self, role: &str) -> Client {
+    pub(crate) async fn login_as(&self, role: &str) -> Client {
         let reply = self.try_login(&self.issuer.token(), "SVC", role).await;
         assert_eq!(reply["success"], true, "{reply}");
         Client {
@@ -184,7 +185,7 @@ impl World {
         }
     }
 
-    pub async fn try_login(&self, token: &str, user: &str, role: &str) -> Value {
+    pub(crate) async fn try_login(&self, token: &str, user: &str, role: &str) -> Value {
         let body = json!({ "data": {
             "ACCOUNT_NAME": ACCOUNT, "LOGIN_NAME": user, "AUTHENTICATOR": "OAUTH", "TOKEN": token,
             "CLIENT_APP_ID": "test", "CLIENT_APP_VERSION": "0",
@@ -192,7 +193,7 @@ impl World {
         self.post_login(role, &body).await
     }
 
-    pub async fn post_login(&self, role: &str, body: &Value) -> Value {
+    pub(crate) async fn post_login(&self, role: &str, body: &Value) -> Value {
         let url = format!(
             "{}/session/v1/login-request?databaseName=RAW&schemaName=SALES&warehouse=LOAD_WH&roleName={role}",
             self.handle.url
@@ -215,7 +216,7 @@ const ADMIN_SQL: &[&str] = &[
 ];
 
 /// Statements outside the wire, without any check of privileges.
-pub async fn admin(database: &Arc<Database>, statements: &[&str]) {
+pub(crate) async fn admin(database: &Arc<Database>, statements: &[&str]) {
     let mut session = keyferry_sql::Session::new(database, Identity::default());
     for statement in statements {
         for answer in session.execute(statement).await {
@@ -224,7 +225,7 @@ pub async fn admin(database: &Arc<Database>, statements: &[&str]) {
     }
 }
 
-pub fn client(pki: &Pki) -> reqwest::Client {
+pub(crate) fn client(pki: &Pki) -> reqwest::Client {
     reqwest::Client::builder()
         .no_proxy()
         .tls_certs_only([reqwest::Certificate::from_pem(pki.ca_pem.as_bytes()).unwrap()])
@@ -233,22 +234,22 @@ pub fn client(pki: &Pki) -> reqwest::Client {
         .unwrap()
 }
 
-pub fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("not a text: {value}")).to_owned()
 }
 
 /// One session.
 #[derive(Clone)]
-pub struct Client {
-    pub http: reqwest::Client,
-    pub url: String,
-    pub token: String,
-    pub master: String,
-    pub session_id: u64,
+pub(crate) struct Client {
+    pub(crate) http: reqwest::Client,
+    pub(crate) url: String,
+    pub(crate) token: String,
+    pub(crate) master: String,
+    pub(crate) session_id: u64,
 }
 
 impl Client {
-    pub async fn post(&self, path: &str, token: &str, body: &Value) -> Result<Value, reqwest::Error> {
+    pub(crate) async fn post(&self, path: &str, token: &str, body: &Value) -> Result<Value, reqwest::Error> {
         self.http
             .post(format!("{}{path}", self.url))
             .header("Authorization", format!("Snowflake Token=\"{token}\""))
@@ -259,7 +260,7 @@ impl Client {
             .await
     }
 
-    pub async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         let request = self
             .http
             .get(format!("{}{path}", self.url))
@@ -268,12 +269,12 @@ impl Client {
     }
 
     /// Sends one statement; the first reply, whatever it says.
-    pub async fn send(&self, request_id: &str, body: &Value) -> Result<Value, reqwest::Error> {
+    pub(crate) async fn send(&self, request_id: &str, body: &Value) -> Result<Value, reqwest::Error> {
         self.post(&format!("/queries/v1/query-request?requestId={request_id}"), &self.token, body).await
     }
 
     /// Sends one statement and polls until it is done.
-    pub async fn run_as(&self, request_id: &str, sql: &str) -> Result<Value, reqwest::Error> {
+    pub(crate) async fn run_as(&self, request_id: &str, sql: &str) -> Result<Value, reqwest::Error> {
         let mut reply = self.send(request_id, &json!({ "sqlText": sql })).await?;
         while reply["code"] == "333333" || reply["code"] == "333334" {
             reply = self.get(reply["data"]["getResultUrl"].as_str().unwrap()).await;
@@ -281,30 +282,30 @@ impl Client {
         Ok(reply)
     }
 
-    pub async fn run(&self, sql: &str) -> Value {
+    pub(crate) async fn run(&self, sql: &str) -> Value {
         self.run_as(&uuid::Uuid::new_v4().to_string(), sql).await.unwrap()
     }
 
     /// A statement that must succeed; its `data`.
-    pub async fn ok(&self, sql: &str) -> Value {
+    pub(crate) async fn ok(&self, sql: &str) -> Value {
         let reply = self.run(sql).await;
         assert_eq!(reply["success"], true, "{sql}\n{reply}");
         reply["data"].clone()
     }
 
     /// The rows of a statement that must succeed.
-    pub async fn rows(&self, sql: &str) -> Value {
+    pub(crate) async fn rows(&self, sql: &str) -> Value {
         self.ok(sql).await["rowset"].clone()
     }
 
     /// A statement that must be refused; its code.
-    pub async fn refused(&self, sql: &str) -> String {
+    pub(crate) async fn refused(&self, sql: &str) -> String {
         let reply = self.run(sql).await;
         assert_eq!(reply["success"], false, "{sql}\n{reply}");
         text(&reply["code"])
     }
 
-    pub async fn renew(&mut self) -> Value {
+    pub(crate) async fn renew(&mut self) -> Value {
         let body = json!({ "oldSessionToken": self.token, "requestType": "RENEW" });
         let reply = self.post("/session/token-request", &self.master, &body).await.unwrap();
         if reply["success"] == true {
@@ -314,13 +315,13 @@ impl Client {
         reply
     }
 
-    pub async fn close(&self) -> Value {
+    pub(crate) async fn close(&self) -> Value {
         self.post("/session?delete=true", &self.token, &json!({})).await.unwrap()
     }
 }
 
 /// The address of the object store as a driver joins it from a PUT reply.
-pub fn endpoint(put: &Value) -> (String, SocketAddr) {
+pub(crate) fn endpoint(put: &Value) -> (String, SocketAddr) {
     let info = &put["stageInfo"];
     let (bucket, path) = info["location"].as_str().unwrap().split_once('/').unwrap();
     let host = format!("{bucket}.{}", info["endPoint"].as_str().unwrap());
