@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How long a claim stands without being renewed, by Snowflake's clock.
-pub const LEASE: Duration = Duration::from_secs(15 * 60);
+pub const LEASE: Duration = Duration::from_mins(15);
 
 /// Why no plan can be made. Every message says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +87,7 @@ impl PlanError {
 }
 
 fn list(problems: &[String]) -> String {
-    problems.iter().map(|problem| format!("\n  {problem}")).collect()
+    problems.iter().fold(String::new(), |all, problem| all + "\n  " + problem)
 }
 
 /// The plan of a whole pipeline.

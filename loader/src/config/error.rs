@@ -19,7 +19,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The file's text is wrong.
-    #[error("{}:{line}:{column}: {message}", file.display())]
+    #[error("{}, line {line}, column {column}: {message}", file.display())]
     Invalid {
         /// The file.
         file: PathBuf,

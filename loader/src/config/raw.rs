@@ -6,6 +6,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_saphyr::Spanned;
 
+// The key is the product's word.
+#[allow(clippy::struct_field_names)]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pipeline {

@@ -36,15 +36,20 @@ fn schema() -> SchemaRef {
 
 fn batch(first: i32, rows: i32) -> RecordBatch {
     let ids: Vec<i32> = (first..first + rows).collect();
-    let money = Decimal128Array::from_iter(ids.iter().map(|&id| (id % 5 != 0).then(|| i128::from(id) * 10_001)));
+    let money =
+        Decimal128Array::from_iter(ids.iter().map(|&id| (id % 5 != 0).then(|| i128::from(id) * 10_001)));
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int32Array::from(ids.clone())),
-        Arc::new(StringArray::from_iter(ids.iter().map(|id| (id % 3 != 0).then(|| format!("name {}", id % 7))))),
+        Arc::new(StringArray::from_iter(
+            ids.iter().map(|id| (id % 3 != 0).then(|| format!("name {}", id % 7))),
+        )),
         Arc::new(money.with_precision_and_scale(19, 4).unwrap()),
         Arc::new(Float64Array::from_iter(ids.iter().map(|&id| Some(f64::from(id) / 3.0)))),
         Arc::new(Date32Array::from_iter(ids.iter().map(|&id| Some(-719_162 + id)))),
         Arc::new(TimestampMillisecondArray::from_iter(ids.iter().map(|&id| Some(i64::from(id) * 333)))),
-        Arc::new(TimestampMicrosecondArray::from_iter(ids.iter().map(|&id| Some(-62_135_596_800_000_000 + i64::from(id))))),
+        Arc::new(TimestampMicrosecondArray::from_iter(
+            ids.iter().map(|&id| Some(-62_135_596_800_000_000 + i64::from(id))),
+        )),
         Arc::new(BinaryArray::from_iter(ids.iter().map(|&id| Some(id.to_be_bytes())))),
     ];
     RecordBatch::try_new(schema(), columns).unwrap()
@@ -74,7 +79,8 @@ async fn written(row_group_bytes: usize, batches: &[RecordBatch]) -> Bytes {
 async fn what_goes_in_comes_out_of_the_decrypted_file() {
     let batches = [batch(0, 1000), batch(1000, 500)];
     let bytes = written(1 << 20, &batches).await;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().with_batch_size(1000).build().unwrap();
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().with_batch_size(1000).build().unwrap();
     let back: Vec<RecordBatch> = reader.map(Result::unwrap).collect();
     for (before, after) in batches.iter().zip(&back) {
         assert_eq!(before.columns(), after.columns());

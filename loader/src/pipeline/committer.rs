@@ -65,11 +65,11 @@ async fn commit_all(
 async fn commit(loading: &Loading, sessions: &mut Sessions, mut job: Job) -> Result<(), Failure> {
     let plan = loading.reader.table(&job.work);
     let run = loading.run(job.work.table);
-    let session =
-        persist!(sessions, session => std::future::ready(Ok::<_, Failure>(session.audit_id().to_owned())));
-    job.facts.audit_id = session?;
-    let waiting = loading.reader.progress.commit.start();
+    // Opening a session may be tried again and again; what follows may not.
+    let opened = persist!(sessions, session => async { Ok::<_, Failure>(session.audit_id().to_owned()) });
+    job.facts.audit_id = opened?;
     let session = sessions.current().await?;
+    let waiting = loading.reader.progress.commit.start();
     let outcome =
         commit::commit(session, &loading.ledger, run, plan, &loading.stage, &job.claim, &job.facts).await;
     drop(waiting);

@@ -124,11 +124,15 @@ impl Failure {
 
     /// The process's exit code, after sysexits: 65 data, 66 no input, 69 unavailable, 70 internal, 75 try again,
     /// 77 permission, 78 configuration, 130 interrupted.
+    // A table, kept in the order of the kinds.
+    #[allow(clippy::match_same_arms)]
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(ConfigError::Unreadable { .. }) => 66,
             Self::Config(_) | Self::Source(SourceError::NoHost { .. }) => 78,
             Self::Plan(PlanError::Catalog(error)) => catalog_code(error),
+            // A value that cannot be carried as it is.
+            Self::Plan(PlanError::Columns { .. }) => 65,
             Self::Plan(_) => 78,
             Self::Grant(error) | Self::Source(SourceError::Grant(error)) => grant_code(error),
             Self::Connect(error) | Self::Extract { source: error, .. } => tds_code(error),
@@ -163,6 +167,7 @@ fn catalog_code(error: &CatalogError) -> u8 {
     }
 }
 
+#[allow(clippy::match_same_arms)]
 fn tds_code(error: &TdsError) -> u8 {
     const LOGIN_OR_PERMISSION: [i32; 9] = [229, 230, 262, 297, 300, 4060, 18452, 18456, 18470];
     match error {

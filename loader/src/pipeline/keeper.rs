@@ -85,7 +85,7 @@ pub(super) async fn ask<T>(
     let (reply, answer) = oneshot::channel();
     asks.send(make(reply)).await.map_err(|_| Failure::Lost(KEEPER))?;
     // The keeper's own statements have deadlines; this one only bounds a queue of them.
-    match tokio::time::timeout(Duration::from_secs(4 * 60 * 60), answer).await {
+    match tokio::time::timeout(Duration::from_hours(4), answer).await {
         Ok(Ok(answer)) => answer,
         _ => Err(Failure::Lost(KEEPER)),
     }

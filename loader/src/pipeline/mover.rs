@@ -117,10 +117,9 @@ async fn stage_chunk(
     let (witness, files, encoded) = tokio::join!(reading, uploading, encoding);
     let encoded = encoded.unwrap_or(Err(Failure::Lost("the encoder")));
     let (witness, files) = first_cause(witness, files, encoded)?;
-    let bytes = witness.columns.len() as u64 * witness.rows;
     Ok(ChunkFacts {
         rows: witness.rows,
-        bytes: source_bytes(plan, &witness).max(bytes),
+        bytes: source_bytes(plan, &witness),
         files,
         witness: witness.to_json(),
         source_spid: source.spid(),

@@ -19,9 +19,12 @@ impl Sessions {
     /// Nothing is opened yet.
     pub(crate) fn new(broker: &Broker, pipeline: &Pipeline) -> Self {
         let target = &pipeline.target;
-        let tags: String = target.tags.iter().map(|(key, value)| format!(" {key}={value}")).collect();
+        let mut query_tag = format!("keyferry pipeline={}", pipeline.name);
+        for (key, value) in &target.tags {
+            query_tag.extend([" ", key, "=", value]);
+        }
         let options = SessionOptions {
-            query_tag: format!("keyferry pipeline={}{tags}", pipeline.name),
+            query_tag,
             ca_file: target.ca_file.clone(),
             stage_endpoint_allow: target.stage_endpoint_allow.clone(),
             ..SessionOptions::new(&target.grant, &target.role, &target.warehouse)

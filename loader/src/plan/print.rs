@@ -12,9 +12,10 @@ impl fmt::Display for Plan {
         let bytes: u64 = self.tables.iter().map(|t| t.bytes).sum();
         let chunks: usize = self.tables.iter().map(|t| t.plan.chunks.len()).sum();
         let (tables, rows, chunks) = (self.tables.len(), grouped(rows), grouped(chunks as u64));
+        let plural = if tables == 1 { "" } else { "s" };
         writeln!(
             f,
-            "  moves        {tables} tables, about {rows} rows, {} of source data, {chunks} chunks",
+            "  moves        {tables} table{plural}, about {rows} rows, {} of source data, {chunks} chunks",
             ByteSize(bytes)
         )?;
         writeln!(f, "  consistency  {}", self.consistency.statement())?;

@@ -52,7 +52,8 @@ pub(super) fn source(
 /// Snowflake SQL.
 pub(super) fn target(ledger: &Ledger, plan: &TablePlan, stage: &TargetName, level: Level) -> Vec<String> {
     let mut all = publish::statements(ledger, plan, stage);
-    all.push(target_sql(plan, &plan.staging, level));
+    let staging = TargetName { name: format!("{}_<RUN>", plan.staging.name), ..plan.staging.clone() };
+    all.push(target_sql(plan, &staging, level));
     all
 }
 
