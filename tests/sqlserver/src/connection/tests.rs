@@ -269,7 +269,7 @@ async fn a_variant_arrives_as_its_base_type() {
     let collation = Collation::default();
     let length = Length::Fixed(20);
     let uuid = Uuid::from_u128(7);
-    let cases = vec![
+    let cases = [
         (DataType::Int, Value::Int(-5), ColumnData::I32(Some(-5))),
         (DataType::Bit, Value::Bool(true), ColumnData::Bit(Some(true))),
         (DataType::Float, Value::Float(0.5), ColumnData::F64(Some(0.5))),
