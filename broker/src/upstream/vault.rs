@@ -2,6 +2,7 @@
 
 mod calls;
 mod identity;
+mod refusal;
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -12,8 +13,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    calls::{Auth, Calls, not_replicated, token_refused},
+    calls::{Auth, Calls},
     identity::{Delivery, Identity},
+    refusal::{not_replicated, token_refused},
 };
 use super::{
     bundle::Bundle,

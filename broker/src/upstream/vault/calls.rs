@@ -6,20 +6,20 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use reqwest::{
-    StatusCode,
-    header::{HeaderName, HeaderValue},
-};
+use reqwest::header::{HeaderName, HeaderValue};
 use rustify::Endpoint;
 use serde::{Deserialize, de::DeserializeOwned};
 use url::Url;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::super::{
-    bundle::Fields,
-    error::{ErrorClass, UpstreamError, UpstreamName},
-    http::{Answer, Http, wiped_body, wiped_header},
-    secret::Secret,
+use super::{
+    super::{
+        bundle::Fields,
+        error::{ErrorClass, UpstreamError, UpstreamName},
+        http::{Answer, Http, wiped_body, wiped_header},
+        secret::Secret,
+    },
+    refusal::{impossible, malformed, refusal, spent},
 };
 use crate::config::VaultConfig;
 
@@ -231,96 +231,4 @@ fn auth(attempted: &str, answer: &Answer) -> Result<Auth, UpstreamError> {
 fn parse<T: DeserializeOwned>(attempted: &str, answer: &Answer) -> Result<T, UpstreamError> {
     // The parser's own error could quote the answer.
     serde_json::from_slice(&answer.body).map_err(|_| malformed(attempted))
-}
-
-fn malformed(attempted: &str) -> UpstreamError {
-    let found = "the answer is not Vault's";
-    let advice = "check that `vault.address` is Vault's own address, and that the secret is of KV version 2";
-    UpstreamError::new(UpstreamName::Vault, ErrorClass::BadReply, attempted, found, advice)
-}
-
-fn impossible(attempted: &str, found: &str) -> UpstreamError {
-    let advice = "check the files that `vault.auth` names";
-    UpstreamError::new(UpstreamName::Vault, ErrorClass::Configuration, attempted, found, advice)
-}
-
-/// A wrapping token that Vault no longer knows was used by somebody, or has lapsed.
-fn spent(attempted: &str, error: UpstreamError) -> UpstreamError {
-    if !error.is_permanent() {
-        return error;
-    }
-    UpstreamError::new(
-        UpstreamName::Vault,
-        ErrorClass::Intercepted,
-        attempted,
-        "the wrapping token was used before or has lapsed",
-        "treat the secret_id as stolen unless you know who unwrapped it: destroy it by its accessor, find out \
-         who read the file, and deliver a new wrapped one",
-    )
-    .with_code(error.code().unwrap_or("unknown"))
-}
-
-fn refusal(attempted: &str, answer: &Answer) -> UpstreamError {
-    let login = attempted.starts_with("AppRole");
-    let (class, found, advice) = match answer.status.as_u16() {
-        400 if login => (
-            ErrorClass::Credential,
-            "role_id or secret_id is refused: wrong, lapsed or used up",
-            "deliver a new secret_id (`vault write -f auth/approle/role/ROLE/secret-id`)",
-        ),
-        403 if login => (
-            ErrorClass::Denied,
-            "the login is denied",
-            "check the role's `secret_id_bound_cidrs` and `token_bound_cidrs` against this host",
-        ),
-        404 if login => (
-            ErrorClass::NotFound,
-            "no AppRole method there",
-            "correct `vault.auth.approle.mount` or `vault.namespace`",
-        ),
-        400 => (
-            ErrorClass::Configuration,
-            "the request is refused",
-            "check mount and path in `vault.secret`: the mount must be of KV version 2",
-        ),
-        403 => (
-            ErrorClass::Denied,
-            "permission denied: the token is revoked, or its policy lacks this path",
-            "grant the AppRole's policy `read` on MOUNT/data/PATH",
-        ),
-        404 => (
-            ErrorClass::NotFound,
-            "nothing there, or the newest version is deleted",
-            "correct `vault.secret`, or write the secret",
-        ),
-        412 => (ErrorClass::Busy, "this replica does not have the token yet", "nothing to do: tried again"),
-        429 => (ErrorClass::Busy, "too many requests", "raise the rate limit quota, or wait"),
-        472 => (
-            ErrorClass::Busy,
-            "this is a disaster-recovery standby, which serves nobody",
-            "point `vault.address` at the active cluster",
-        ),
-        473 => {
-            (ErrorClass::Busy, "this is a performance standby", "point `vault.address` at the active node")
-        }
-        503 => {
-            (ErrorClass::Sealed, "Vault is sealed or in maintenance", "unseal it (`vault operator unseal`)")
-        }
-        500..=599 => (ErrorClass::Busy, "Vault failed", "look into Vault's own log"),
-        _ => (ErrorClass::BadReply, "an unexpected status", "check that `vault.address` is Vault's own"),
-    };
-    UpstreamError::new(UpstreamName::Vault, class, attempted, found, advice)
-        .with_code(format!("HTTP {}", answer.status.as_u16()))
-        .with_retry_after(answer.retry_after())
-}
-
-/// True for the answer that a revoked or lapsed token gets.
-pub(super) fn token_refused(error: &UpstreamError) -> bool {
-    error.code() == Some("HTTP 403")
-}
-
-/// True for the answer of a replica that is behind.
-pub(super) fn not_replicated(error: &UpstreamError) -> bool {
-    error.code().and_then(|c| c.strip_prefix("HTTP ")).and_then(|c| c.parse().ok())
-        == Some(StatusCode::PRECONDITION_FAILED.as_u16())
 }
