@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::header::HeaderValue;
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
@@ -9,7 +10,7 @@ use uuid::Uuid;
 use super::{
     Session, SnowflakeError,
     error::abbreviated,
-    http::{self, network_reason},
+    http::{self, BodyError, network_reason},
     rows::LARGEST_ANSWER,
     wire::{self, Data, Reply},
 };
@@ -18,6 +19,8 @@ use crate::grants::TokenState;
 /// One HTTP exchange: Snowflake itself answers within about 45 s, if only to say "still running".
 const EXCHANGE_DEADLINE: Duration = Duration::from_mins(2);
 const ABORT_DEADLINE: Duration = Duration::from_secs(5);
+/// A token that is refused as soon as it is issued will not get better.
+const MOST_RENEWALS: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -39,6 +42,8 @@ enum Exchange {
     Lost(String),
     /// Certainly answered, and not by a statement's outcome.
     Rejected(reqwest::StatusCode),
+    /// Executed, with an answer that is not accepted; asking again would bring the same.
+    TooLong(String),
 }
 
 /// The state of one statement.
@@ -50,6 +55,7 @@ struct Statement<'a> {
     /// Since when nothing has been heard from Snowflake.
     silent_since: Option<Instant>,
     sent: u32,
+    renewals: u32,
     /// A reply was lost, or Snowflake said that it runs: from here on only an answer tells what became of it.
     may_have_run: bool,
     /// Snowflake has said that it runs, and where its result will be.
@@ -73,6 +79,7 @@ impl Session {
             deadline: Instant::now() + self.options.statement_timeout + EXCHANGE_DEADLINE,
             silent_since: None,
             sent: 0,
+            renewals: 0,
             may_have_run: false,
             result: None,
             pause: FIRST_PAUSE,
@@ -120,6 +127,9 @@ impl Session {
                     }
                     tracing::warn!(attempted = %abbreviated(statement.sql), %reason, "reply lost, asking again");
                 }
+                Exchange::TooLong(found) => {
+                    return Err(SnowflakeError::Answer { attempted: abbreviated(statement.sql), found });
+                }
                 Exchange::Rejected(status) if statement.may_have_run => {
                     return Err(unknown(&statement, format!("HTTP {status}")));
                 }
@@ -165,6 +175,11 @@ impl Session {
             return Some(Ok(reply.data.unwrap_or_default()));
         }
         if code == wire::SESSION_TOKEN_EXPIRED {
+            statement.renewals += 1;
+            if statement.renewals > MOST_RENEWALS {
+                let reason = format!("Snowflake refused {MOST_RENEWALS} renewed tokens in a row ({code})");
+                return Some(Err(self.gone(statement, reason)));
+            }
             let patience = self.options.patience;
             return match self.grant.replacement(generation, &code, patience).await {
                 Ok(()) => {
@@ -187,12 +202,9 @@ impl Session {
 
     /// Sends the statement, or asks for its result once Snowflake has said where that will be.
     async fn exchange(&self, statement: &mut Statement<'_>, token: &str) -> Exchange {
-        let Ok(mut authorization) =
-            reqwest::header::HeaderValue::from_str(&format!("Snowflake Token=\"{token}\""))
-        else {
+        let Some(authorization) = authorization(token) else {
             return Exchange::NotSent("the broker's token is no header value".to_owned());
         };
-        authorization.set_sensitive(true);
         let request = match &statement.result {
             Some(url) => self.clients.statements.get(url.clone()),
             None => self.clients.statements.post(self.query_url(statement)).json(&self.query_body(statement)),
@@ -230,6 +242,7 @@ impl Session {
                     error.column()
                 )),
             },
+            Err(error @ BodyError::TooLong(_)) => Exchange::TooLong(error.to_string()),
             Err(error) => Exchange::Lost(error.to_string()),
         }
     }
@@ -282,11 +295,12 @@ impl Session {
         let mut url = self.base.clone();
         url.set_path("/queries/v1/abort-request");
         url.query_pairs_mut().clear().append_pair("requestId", &Uuid::new_v4().to_string());
+        let Some(authorization) = authorization(token) else { return };
         let request = self
             .clients
             .statements
             .post(url)
-            .header(reqwest::header::AUTHORIZATION, format!("Snowflake Token=\"{token}\""))
+            .header(reqwest::header::AUTHORIZATION, authorization)
             .header(reqwest::header::ACCEPT, "application/json")
             .json(&json!({ "sqlText": statement.sql, "requestId": statement.request_id.to_string() }));
         let _ = timeout(ABORT_DEADLINE, request.send()).await;
@@ -331,6 +345,13 @@ impl Statement<'_> {
 
 fn unknown(statement: &Statement<'_>, reason: impl Into<String>) -> SnowflakeError {
     SnowflakeError::Unknown { attempted: abbreviated(statement.sql), reason: reason.into() }
+}
+
+/// Marked as sensitive, so that no trace of the HTTP library prints it.
+fn authorization(token: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Snowflake Token=\"{token}\"")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 fn milliseconds() -> u128 {

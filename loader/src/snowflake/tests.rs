@@ -143,6 +143,40 @@ async fn without_another_token_the_session_is_over_and_the_statement_was_not_exe
 }
 
 #[tokio::test]
+async fn a_session_whose_renewed_tokens_are_refused_too_is_given_up() {
+    let mut bench = bench(|_, _| refusal("390112")).await;
+    let tokens = bench.tokens.clone();
+    let mut refusals = bench.refusals;
+    let broker = tokio::spawn(async move {
+        for generation in 2..100 {
+            if refusals.recv().await.is_none() {
+                break;
+            }
+            tokens.send_replace(token(&generation.to_string()));
+        }
+    });
+    let error = bench.session.execute("BEGIN").await.unwrap_err();
+    assert!(matches!(error, SnowflakeError::Expired { .. }), "{error}");
+    broker.abort();
+}
+
+#[tokio::test]
+async fn an_answer_that_announces_more_than_is_accepted_is_refused_at_once() {
+    let mut bench = bench(|_, _| Act::Respond {
+        status: 200,
+        headers: vec![("x-filler", String::new())],
+        body: " ".repeat(rows::LARGEST_ANSWER + 1),
+    })
+    .await;
+    let error = bench.session.execute("SELECT * FROM big").await.unwrap_err();
+    assert!(
+        matches!(&error, SnowflakeError::Answer { .. }) && error.to_string().contains("longer"),
+        "{error}"
+    );
+    assert_eq!(bench.seen().len(), 1);
+}
+
+#[tokio::test]
 async fn a_session_that_the_broker_ended_sends_nothing_more() {
     let mut bench = bench(|_, _| one()).await;
     bench.tokens.send_replace(TokenState::Ended("the broker stops".into()));
