@@ -1,3 +1,5 @@
+//! Tokens and refusals, as Entra answers them.
+
 use serde_json::{Value, json};
 
 use super::*;

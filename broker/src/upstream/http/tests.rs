@@ -1,3 +1,5 @@
+//! Answers that are too long, too late, cut off or from elsewhere.
+
 use serde_json::json;
 
 use super::{

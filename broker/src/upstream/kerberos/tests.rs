@@ -1,3 +1,5 @@
+//! Exchanges, renewals and refusals, with a real KDC.
+
 use std::{fs::File, io::Read as _};
 
 use tokio_util::sync::CancellationToken;

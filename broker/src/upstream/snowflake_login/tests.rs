@@ -1,3 +1,5 @@
+//! Sessions and refusals, as Snowflake answers them.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Logins, renewals and refusals, as Vault answers them.
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
