@@ -27,8 +27,17 @@ Example:
   loader verify pipeline.yaml                compare source and target again
   loader status pipeline.yaml --output json  what the ledger says
 
-Exit codes: 0 done, 64 usage, 65 source and target differ or a value cannot be carried, 66 file or table not found,
-69 a server cannot be reached, 70 a fault in the loader, 75 try again, 77 permission, 78 configuration, 130 interrupted";
+Exit codes:
+   0  done
+  64  usage
+  65  source and target differ, or a value or a column cannot be carried
+  66  file or table not found
+  69  a server cannot be reached
+  70  a fault in the loader
+  75  try again
+  77  permission
+  78  configuration
+ 130  interrupted";
 
 /// Moves tables from SQL Server to Snowflake, exactly once, holding only short-lived grants.
 #[derive(Debug, Parser)]

@@ -103,6 +103,7 @@ pub async fn plan(pipeline: &Pipeline, level: Level, shutdown: &CancellationToke
 
 /// Plans on a connection of its own, again on a new one after a failure in passing.
 async fn plan_at(server: &SqlServer, pipeline: &Pipeline, level: Level) -> Result<Plan, Failure> {
+    let server = server.for_planning();
     let mut failures = 0;
     loop {
         let outcome = match server.connect().await {

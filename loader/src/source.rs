@@ -1,5 +1,7 @@
 //! Opens connections to the configured SQL Server, each with a Kerberos login of its own through the broker.
 
+use std::time::Duration;
+
 use keyferry_proto::v1::settings::Settings;
 
 use crate::{
@@ -7,6 +9,9 @@ use crate::{
     grants::{Broker, GrantError},
     tds::{ConnectOptions, Connection, Encrypt, TdsError, Trust},
 };
+
+/// The longest silence while a plan's question is answered.
+const PLANNING_SILENCE: Duration = Duration::from_hours(2);
 
 /// Where the source is and how it is reached.
 #[derive(Clone, Debug)]
@@ -57,6 +62,14 @@ impl SqlServer {
             ..ConnectOptions::new(host, port, &source.database)
         };
         Ok(Self { broker: broker.clone(), grant: source.grant.clone(), options })
+    }
+
+    /// The same server for the plan's questions: counting the keys of a big table takes long without a word.
+    #[must_use]
+    pub fn for_planning(&self) -> Self {
+        let mut server = self.clone();
+        server.options.timeouts.read = PLANNING_SILENCE;
+        server
     }
 
     /// Connects and logs in.

@@ -89,7 +89,7 @@ pub enum Failure {
         lease_until: Option<String>,
     },
     /// Ctrl-C or SIGTERM.
-    #[error("interrupted; the target is as it was, and running again continues where this run stopped")]
+    #[error("interrupted; nothing is half-published, and running again continues where this run stopped")]
     Interrupted,
     /// A part of the loader stopped without a word.
     #[error("{0} stopped unexpectedly; this is a fault in the loader, please report it")]
