@@ -12,7 +12,7 @@ use anyhow::Context;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let directory = std::env::args().nth(1).context("give a directory for ca.pem")?;
-    let world = world::World::start().await;
+    let world = world::World::ready().await;
     let authority = std::path::Path::new(&directory).join("ca.pem");
     std::fs::write(&authority, &world.pki.ca_pem)?;
     print_line(&format!("export SNOWFLAKE_URL={}", world.handle.url));

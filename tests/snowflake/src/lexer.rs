@@ -63,8 +63,8 @@ pub(crate) fn tokens(sql: &str) -> Vec<Token<'_>> {
             at += 1;
             continue;
         }
-        let after_colon = at > 0 && bytes[at - 1] == b':';
-        if rest.starts_with("--") || (rest.starts_with("//") && !after_colon) {
+        let in_url = at > 0 && matches!(bytes[at - 1], b':' | b'/');
+        if rest.starts_with("--") || (rest.starts_with("//") && !in_url) {
             at += rest.find('\n').unwrap_or(rest.len());
             continue;
         }

@@ -20,7 +20,7 @@ use crate::{AnyRole, SecurityIntegration, Stats, reply::Refusal};
 /// Between two fetches for a key id that is not known: a client cannot make us hammer the issuer.
 const REFETCH_GAP: Duration = Duration::from_secs(1);
 /// A key set is fetched anew after this time.
-const KEYS_LIFE: Duration = Duration::from_secs(3600);
+const KEYS_LIFE: Duration = Duration::from_hours(1);
 /// The largest key set that is read.
 const KEY_SET_LIMIT: usize = 1 << 20;
 
@@ -135,7 +135,7 @@ fn verify(
     validation.leeway = 0;
     decode::<Map<String, Value>>(token, key, &validation)
         .map(|data| data.claims)
-        .map_err(|error| error.into_kind())
+        .map_err(jsonwebtoken::errors::Error::into_kind)
 }
 
 /// `session:role:NAME` of `scp`, as text or list; `session:role-any` allows all.
@@ -183,7 +183,7 @@ impl Integration {
             match self.fetch().await {
                 Ok(by_id) => *keys = Keys { by_id, fetched: Some(Instant::now()) },
                 Err(error) => {
-                    tracing::warn!(%error, url = self.rules.jwks_url, "the issuer's key set was not read")
+                    tracing::warn!(%error, url = self.rules.jwks_url, "the issuer's key set was not read");
                 }
             }
         }

@@ -62,7 +62,7 @@ impl ObjectStore {
         let credentials = Credentials { key_id, secret: random_text(40), token: random_text(96) };
         let mut grants = lock(&self.grants);
         let now = Instant::now();
-        grants.retain(|_, grant| grant.expires + Duration::from_secs(600) > now);
+        grants.retain(|_, grant| grant.expires + Duration::from_mins(10) > now);
         grants.insert(
             credentials.key_id.clone(),
             Grant {

@@ -224,12 +224,11 @@ async fn answer(server: &Shared, statement: &Query) -> hyper::Response<http_body
         tokio::time::sleep(polling.ready_after.saturating_sub(statement.started.elapsed())).await;
         done
     };
-    match tokio::time::timeout(polling.hold, ready).await {
-        Ok(Some(done)) => http::raw_json(done.reply),
-        Ok(None) | Err(_) => {
-            server.stats.polls();
-            http::json(&in_progress("333333", &statement.id))
-        }
+    if let Ok(Some(done)) = tokio::time::timeout(polling.hold, ready).await {
+        http::raw_json(done.reply)
+    } else {
+        server.stats.polls();
+        http::json(&in_progress("333333", &statement.id))
     }
 }
 
@@ -246,12 +245,11 @@ fn in_progress(code: &str, id: &str) -> Value {
 /// `GET /queries/{id}/result`.
 pub(crate) async fn result(server: &Shared, session: &Session, id: &str) -> Outcome {
     let known = lock(&session.queries).by_id.get(id).cloned().or_else(|| of_same_user(server, session, id));
-    match known {
-        Some(statement) => Ok(answer(server, &statement).await),
-        None => {
-            let refusal = Refusal::new("000709", "02000", format!("Statement {id} not found"));
-            Ok(http::json(&reply::statement_refusal(&refusal, id)))
-        }
+    if let Some(statement) = known {
+        Ok(answer(server, &statement).await)
+    } else {
+        let refusal = Refusal::new("000709", "02000", format!("Statement {id} not found"));
+        Ok(http::json(&reply::statement_refusal(&refusal, id)))
     }
 }
 
@@ -273,17 +271,13 @@ pub(crate) fn abort(server: &Shared, session: &Session, body: &[u8]) -> Value {
         .get(request_id)
         .filter(|statement| statement.done.borrow().is_none())
         .cloned();
-    match running {
-        Some(statement) => {
-            server.stats.aborts();
-            statement.cancel.cancel();
-            reply::success(&Value::Null)
-        }
-        None => {
-            let refusal =
-                Refusal::new("000605", "57014", "Identified SQL statement is not currently executing.");
-            reply::refusal(&refusal)
-        }
+    if let Some(statement) = running {
+        server.stats.aborts();
+        statement.cancel.cancel();
+        reply::success(&Value::Null)
+    } else {
+        let refusal = Refusal::new("000605", "57014", "Identified SQL statement is not currently executing.");
+        reply::refusal(&refusal)
     }
 }
 

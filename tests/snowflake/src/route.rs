@@ -148,7 +148,7 @@ fn renew(server: &Shared, parts: &Parts, body: &[u8]) -> Result<Value, Refusal> 
 /// Ends a session: its statements are cancelled and its open transaction is rolled back before the reply.
 async fn close(server: &Shared, parts: &Parts) -> Result<Value, Refusal> {
     let session = session_of(server, parts)?;
-    server.sessions.close(&session);
+    session.close();
     server.stats.sessions_closed();
     session.sql.lock().await.rollback();
     server.history.rolled_back(session.id, server.config.load_history);

@@ -24,7 +24,7 @@ use crate::{
 /// A TLS handshake that takes longer is given up.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// A client that sends no request for this long is let go.
-const HEADER_LIMIT: Duration = Duration::from_secs(120);
+const HEADER_LIMIT: Duration = Duration::from_mins(2);
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]

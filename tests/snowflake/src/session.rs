@@ -59,6 +59,11 @@ impl Session {
         *lock(&self.last_used) = Instant::now();
     }
 
+    /// Ends the session; its tokens stay known, so that their use is answered with 390111.
+    pub(crate) fn close(&self) {
+        self.closed.cancel();
+    }
+
     fn idle(&self) -> Duration {
         if self.running.load(Ordering::Relaxed) > 0 {
             Duration::ZERO
@@ -160,7 +165,7 @@ impl Sessions {
         let cutoff = Instant::now() + self.grace;
         match register.session_tokens.get_mut(old) {
             Some(former) if former.session.id == held.session.id => {
-                former.expires = former.expires.min(cutoff)
+                former.expires = former.expires.min(cutoff);
             }
             _ => {
                 return Err(Refusal::new(
@@ -181,11 +186,6 @@ impl Sessions {
         for held in lock(&self.register).session_tokens.values_mut() {
             held.expires = now;
         }
-    }
-
-    /// Ends a session; its tokens stay known, so that their use is answered with 390111.
-    pub(crate) fn close(&self, session: &Session) {
-        session.closed.cancel();
     }
 
     /// Every session that is open.
@@ -219,7 +219,7 @@ impl Sessions {
                 held.session.closed.cancel();
             }
         }
-        let kept = |held: &Held| held.expires + Duration::from_secs(86_400) > now;
+        let kept = |held: &Held| held.expires + Duration::from_hours(24) > now;
         register.session_tokens.retain(|_, held| kept(held));
         register.master_tokens.retain(|_, held| kept(held));
     }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How long a loaded file is remembered.
-const LIFE: Duration = Duration::from_secs(64 * 86_400);
+const LIFE: Duration = Duration::from_hours(1536);
 
 #[derive(Debug)]
 struct Entry {

@@ -1,8 +1,11 @@
-//! Appending the rows of files to a table, under each ON_ERROR.
+//! Appending the rows of files to a table, under each `ON_ERROR`.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    fmt::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use keyferry_sql::{Column, Row, SqlError, Value, Variant};
@@ -74,10 +77,11 @@ async fn all_or_nothing(
         Err(error) => {
             let (file, row) = place(files, &attempt.read, error.row);
             let mut refusal = Refusal::from(error);
-            refusal.message.push_str(&format!(
+            let _ = write!(
+                refusal.message,
                 "\n  File '{file}', line {row}, character 1\n  Row {row}\n  If you would like to continue loading when \
                  an error is encountered, use other values such as 'SKIP_FILE' or 'CONTINUE' for the ON_ERROR option."
-            ));
+            );
             Err(refusal)
         }
     }
@@ -193,7 +197,7 @@ async fn parquet(run: &mut Run<'_>, copy: &Copy, columns: &[Column], plan: Plan)
     Ok(Attempt { read: counts.counts(), outcome })
 }
 
-/// Without a transform or MATCH_BY_COLUMN_NAME a Parquet record goes whole into one VARIANT.
+/// Without a transform or `MATCH_BY_COLUMN_NAME` a Parquet record goes whole into one VARIANT.
 fn whole_records(run: &Run<'_>, copy: &Copy, columns: &[Column], plan: Plan) -> Result<BoxedRows, Refusal> {
     let targets: Vec<&Column> = columns
         .iter()

@@ -19,7 +19,10 @@ use crate::{
 const FORMAT: &str = "FILE_FORMAT = (TYPE = PARQUET USE_VECTORIZED_SCANNER = TRUE)";
 
 fn file(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
-    let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true))).unwrap();
+    let batch = RecordBatch::try_from_iter_with_nullable(
+        columns.into_iter().map(|(name, array)| (name, array, true)),
+    )
+    .unwrap();
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();
     writer.into_inner().unwrap()
@@ -48,7 +51,7 @@ fn copy(files: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_staged_file_is_decrypted_loaded_and_counted_once() {
-    let world = World::start().await;
+    let world = World::ready().await;
     let client = world.login().await;
     let stage = stage(&world, &client).await;
     stage.upload("a.parquet", &numbers(0, 1000)).await;
@@ -58,7 +61,10 @@ async fn a_staged_file_is_decrypted_loaded_and_counted_once() {
     assert_eq!(listed[0][0], "st/run/a.parquet");
     let data = client.ok(&copy("'a.parquet', 'b.parquet'")).await;
     assert_eq!(data["rowtype"][3]["name"], "rows_loaded");
-    assert_eq!(data["rowset"][0], json!(["st/run/a.parquet", "LOADED", "1000", "1000", "1", "0", null, null, null, null]));
+    assert_eq!(
+        data["rowset"][0],
+        json!(["st/run/a.parquet", "LOADED", "1000", "1000", "1", "0", null, null, null, null])
+    );
     assert_eq!(data["rowset"][1][3], "500");
     let rows = client.rows("SELECT COUNT(*), SUM(ID), MAX(NAME) FROM SALES.T").await;
     assert_eq!(rows, json!([["1500", "1124250", "name 999"]]));
@@ -77,7 +83,7 @@ async fn a_staged_file_is_decrypted_loaded_and_counted_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_lives_and_dies_with_its_transaction_and_so_does_the_load_history() {
     for rule in [LoadHistory::RollsBack, LoadHistory::Survives] {
-        let world = World::start_with(|config| config.load_history = rule).await;
+        let world = World::ready_with(|config| config.load_history = rule).await;
         let (client, other) = (world.login().await, world.login().await);
         let stage = stage(&world, &client).await;
         stage.upload("a.parquet", &numbers(0, 10)).await;
@@ -95,7 +101,7 @@ async fn a_copy_lives_and_dies_with_its_transaction_and_so_does_the_load_history
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_keys_digests_and_padding_are_refused() {
-    let world = World::start().await;
+    let world = World::ready().await;
     let client = world.login().await;
     let stage = stage(&world, &client).await;
     let plain = numbers(0, 10);
@@ -123,7 +129,7 @@ async fn wrong_keys_digests_and_padding_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn long_keys_work_too() {
-    let world = World::start_with(|config| config.stage_key = StageKey::Aes256).await;
+    let world = World::ready_with(|config| config.stage_key = StageKey::Aes256).await;
     let client = world.login().await;
     let stage = stage(&world, &client).await;
     stage.upload("a.parquet", &numbers(0, 10)).await;
@@ -132,11 +138,16 @@ async fn long_keys_work_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn columns_match_by_name_and_missing_ones_are_null() {
-    let world = World::start().await;
+    let world = World::ready().await;
     let client = world.login().await;
     let stage = stage(&world, &client).await;
     let ids: Int64Array = vec![Some(1), None].into_iter().collect();
-    stage.upload("m.parquet", &file(vec![("id", Arc::new(ids)), ("extra", Arc::new(Int32Array::from(vec![1, 2])))])).await;
+    stage
+        .upload(
+            "m.parquet",
+            &file(vec![("id", Arc::new(ids)), ("extra", Arc::new(Int32Array::from(vec![1, 2])))]),
+        )
+        .await;
     let sql = format!("COPY INTO SALES.T FROM @SALES.ST/run/ {FORMAT} MATCH_BY_COLUMN_NAME = ");
     assert_eq!(client.refused(&format!("{sql} CASE_SENSITIVE")).await, "001003");
     client.ok(&format!("{sql} CASE_INSENSITIVE")).await;
@@ -146,7 +157,7 @@ async fn columns_match_by_name_and_missing_ones_are_null() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_error_decides_what_a_bad_row_costs() {
-    let world = World::start().await;
+    let world = World::ready().await;
     let client = world.login().await;
     let stage = stage(&world, &client).await;
     let bad = |values: &[&str]| {
@@ -175,27 +186,37 @@ async fn on_error_decides_what_a_bad_row_costs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sixty_thousand_wide_rows_load_fast_and_exactly() {
     const ROWS: usize = 60_000;
-    let world = World::start().await;
+    let world = World::ready().await;
     let client = world.login().await;
     let stage = stage(&world, &client).await;
     let mut columns: Vec<(String, &str, ArrayRef)> = Vec::new();
     for at in 0..4 {
         columns.push((format!("I{at}"), "NUMBER(19,0)", Arc::new((0..ROWS as i64).collect::<Int64Array>())));
         let amounts = Decimal128Array::from_iter_values((0..ROWS as i128).map(|n| n * 100 + 7));
-        columns.push((format!("D{at}"), "NUMBER(12,2)", Arc::new(amounts.with_precision_and_scale(12, 2).unwrap())));
+        columns.push((
+            format!("D{at}"),
+            "NUMBER(12,2)",
+            Arc::new(amounts.with_precision_and_scale(12, 2).unwrap()),
+        ));
         let texts: StringArray = (0..ROWS).map(|n| Some(format!("some words {n}"))).collect();
         columns.push((format!("S{at}"), "VARCHAR", Arc::new(texts)));
     }
     columns.push(("B".into(), "BOOLEAN", Arc::new(BooleanArray::from(vec![true; ROWS]))));
     columns.push(("F".into(), "FLOAT", Arc::new(Float64Array::from(vec![0.1; ROWS]))));
     columns.push(("DT".into(), "DATE", Arc::new(Date32Array::from(vec![-719_162; ROWS]))));
-    columns.push(("TS".into(), "TIMESTAMP_NTZ(6)", Arc::new(TimestampMicrosecondArray::from(vec![-1; ROWS]))));
+    columns.push((
+        "TS".into(),
+        "TIMESTAMP_NTZ(6)",
+        Arc::new(TimestampMicrosecondArray::from(vec![-1; ROWS])),
+    ));
     columns.push(("X".into(), "BINARY", Arc::new(BinaryArray::from_vec(vec![&[0_u8, 255][..]; ROWS]))));
     let list = |form: &dyn Fn(&str, &str) -> String| {
         columns.iter().map(|(name, ty, _)| form(name, ty)).collect::<Vec<_>>().join(", ")
     };
     client.ok(&format!("CREATE TABLE SALES.W ({})", list(&|name, ty| format!("\"{name}\" {ty}")))).await;
-    stage.upload("w.parquet", &file(columns.iter().map(|(n, _, a)| (n.as_str(), Arc::clone(a))).collect())).await;
+    stage
+        .upload("w.parquet", &file(columns.iter().map(|(n, _, a)| (n.as_str(), Arc::clone(a))).collect()))
+        .await;
     let from = Instant::now();
     let data = client
         .ok(&format!(
@@ -212,7 +233,14 @@ async fn sixty_thousand_wide_rows_load_fast_and_exactly() {
         .rows("SELECT SUM(I0), SUM(D1), MAX(S2), MIN(F), MIN(DT), MIN(TS), MIN(X), COUNT(*) FROM SALES.W")
         .await;
     let expected: Value = json!([[
-        "1799970000", "1799974200.00", "some words 9999", "0.1", "-719162", "-0.000001", "00FF", "60000"
+        "1799970000",
+        "1799974200.00",
+        "some words 9999",
+        "0.1",
+        "-719162",
+        "-0.000001",
+        "00FF",
+        "60000"
     ]]);
     assert_eq!(row, expected);
     let (from, rows) = (Instant::now(), client.rows("SELECT * FROM SALES.W").await);

@@ -13,7 +13,7 @@ fn statement(prefix: &str) -> Trigger {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_reply_is_cut_is_committed_all_the_same() {
-    let world = World::start().await;
+    let world = World::ready().await;
     let (client, other) = (world.login().await, world.login().await);
     client.ok("CREATE TABLE SALES.T (A NUMBER)").await;
     client.ok("BEGIN").await;
@@ -29,7 +29,7 @@ async fn a_commit_whose_reply_is_cut_is_committed_all_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_that_is_cut_before_did_nothing() {
-    let world = World::start().await;
+    let world = World::ready().await;
     let client = world.login().await;
     client.ok("CREATE TABLE SALES.T (A NUMBER)").await;
     let fault = world.handle.faults.arm(Fault::once(statement("insert into"), Effect::CutBefore));
@@ -41,7 +41,7 @@ async fn a_statement_that_is_cut_before_did_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn delays_503_and_expired_tokens_come_when_they_are_asked_for() {
-    let world = World::start().await;
+    let world = World::ready().await;
     let client = world.login().await;
     let faults = &world.handle.faults;
     faults.arm(Fault::once(statement("SELECT 1"), Effect::Delay(Duration::from_millis(200))));
@@ -61,14 +61,15 @@ async fn delays_503_and_expired_tokens_come_when_they_are_asked_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_statement_can_be_made_to_run_twice() {
-    let world = World::start().await;
+    let world = World::ready().await;
     let client = world.login().await;
     let blocker = world.login().await;
     client.ok("CREATE TABLE SALES.T (A NUMBER)").await;
     client.ok("INSERT INTO SALES.T VALUES (0)").await;
     blocker.ok("BEGIN").await;
     blocker.ok("UPDATE SALES.T SET A = 0").await;
-    let fault = world.handle.faults.arm(Fault::once(statement("UPDATE SALES.T SET A = A + 1"), Effect::RunTwice));
+    let fault =
+        world.handle.faults.arm(Fault::once(statement("UPDATE SALES.T SET A = A + 1"), Effect::RunTwice));
     let send = || {
         let client = client.clone();
         tokio::spawn(async move { client.run_as("u1", "UPDATE SALES.T SET A = A + 1").await })

@@ -33,7 +33,8 @@ async fn every_wrong_token_is_refused_with_its_code() {
     header.kid = Some("key-1".into());
     let forged = jsonwebtoken::encode(&header, &issuer.claims(), &stranger).unwrap();
     let hmac_key = jsonwebtoken::EncodingKey::from_secret(b"public key as a secret");
-    let downgraded = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &issuer.claims(), &hmac_key).unwrap();
+    let downgraded =
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &issuer.claims(), &hmac_key).unwrap();
     let mut unknown_key = Header::new(Algorithm::RS256);
     unknown_key.kid = Some("key-9".into());
     let unknown_key = jsonwebtoken::encode(&unknown_key, &issuer.claims(), &stranger).unwrap();
@@ -70,7 +71,10 @@ async fn another_login_name_role_warehouse_account_or_authenticator_is_refused()
     };
     assert_eq!(world.post_login("LOADER", &body("other", "OAUTH")).await["code"], "390100");
     assert_eq!(world.post_login("LOADER", &body(ACCOUNT, "SNOWFLAKE")).await["code"], "390100");
-    assert_eq!(world.post_login("LOADER&warehouse=SECRET_WH", &body(ACCOUNT, "OAUTH")).await["code"], "390201");
+    assert_eq!(
+        world.post_login("LOADER&warehouse=SECRET_WH", &body(ACCOUNT, "OAUTH")).await["code"],
+        "390201"
+    );
     assert_eq!(world.post_login("LOADER", &body(ACCOUNT, "OAUTH")).await["success"], true);
 }
 
@@ -122,13 +126,18 @@ async fn key_pair_tokens_are_checked_for_fingerprint_and_age() {
         jsonwebtoken::encode(&Header::new(Algorithm::RS256), claims, key).unwrap()
     };
     let login = async |token: String| {
-        let body = json!({ "data": { "ACCOUNT_NAME": ACCOUNT, "AUTHENTICATOR": "SNOWFLAKE_JWT", "TOKEN": token } });
+        let body =
+            json!({ "data": { "ACCOUNT_NAME": ACCOUNT, "AUTHENTICATOR": "SNOWFLAKE_JWT", "TOKEN": token } });
         world.post_login("READER", &body).await
     };
     assert_eq!(login(sign(&claims(&public, 0), &key)).await["success"], true, "the second slot counts");
     assert_eq!(login(sign(&claims(&public, 90), &key)).await["code"], "394302", "older than 60 seconds");
     assert_eq!(login(sign(&claims(&public, 200), &key)).await["code"], "394301", "expired");
     assert_eq!(login(sign(&claims(&strange_public, 0), &stranger)).await["code"], "394304");
-    assert_eq!(login(sign(&claims(&public, 0), &stranger)).await["code"], "390144", "fingerprint right, key not");
+    assert_eq!(
+        login(sign(&claims(&public, 0), &stranger)).await["code"],
+        "390144",
+        "fingerprint right, key not"
+    );
     assert_eq!(login("x".into()).await["code"], "394306");
 }

@@ -9,8 +9,7 @@ use crate::{
 
 async fn stage(world: &World) -> (Client, Stage) {
     let client = world.login().await;
-    client.ok("CREATE STAGE IF NOT EXISTS RAW.SALES.ST").await;
-    let put = client.ok("PUT 'file:///nowhere/x' @RAW.SALES.ST/run/ AUTO_COMPRESS = FALSE").await;
+    let put = client.ok("PUT 'file:///nowhere/x' @~/run/ AUTO_COMPRESS = FALSE").await;
     let stage = Stage::of(&world.http, &put);
     (client, stage)
 }
@@ -28,7 +27,8 @@ async fn an_object_comes_back_with_its_metadata_whole_and_in_ranges() {
     let world = World::start().await;
     let (_, stage) = stage(&world).await;
     let path = format!("/{}a%20b.bin", stage.folder);
-    let reply = stage.send("PUT", &path, "", &[("x-amz-meta-sfc-digest", "abc")], b"0123456789".to_vec()).await;
+    let reply =
+        stage.send("PUT", &path, "", &[("x-amz-meta-sfc-digest", "abc")], b"0123456789".to_vec()).await;
     assert_eq!(reply.status(), 200);
     let etag = reply.headers()["etag"].clone();
     let head = stage.send("HEAD", &path, "", &[], Vec::new()).await;
@@ -81,7 +81,7 @@ async fn credentials_expire_and_a_new_put_gives_new_ones() {
     assert_eq!(first.send("PUT", &path, "", &[], b"x".to_vec()).await.status(), 200);
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(refused(&first, &path).await, (400, "ExpiredToken".into()));
-    let put = client.ok("PUT 'file:///nowhere/x' @RAW.SALES.ST/run/").await;
+    let put = client.ok("PUT 'file:///nowhere/x' @~/run/").await;
     let second = Stage::of(&world.http, &put);
     assert_eq!(second.folder, first.folder);
     assert_eq!(second.send("PUT", &path, "", &[], b"x".to_vec()).await.status(), 200);
@@ -107,7 +107,8 @@ async fn parts_are_joined_in_order_and_wrong_parts_are_refused() {
             .iter()
             .enumerate()
             .map(|(at, tag)| format!("<Part><ETag>{tag}</ETag><PartNumber>{}</PartNumber></Part>", at + 1))
-            .collect();
+            .collect::<Vec<_>>()
+            .concat();
         format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>").into_bytes()
     };
     let query = format!("uploadId={id}");

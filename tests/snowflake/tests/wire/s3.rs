@@ -78,7 +78,8 @@ impl Stage {
         }
         let _ = write!(canonical, "\n{names}\n{payload}");
         let scope = format!("{}/us-west-2/s3/aws4_request", &stamp[..8]);
-        let to_sign = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{}", hex::encode(Sha256::digest(&canonical)));
+        let to_sign =
+            format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{}", hex::encode(Sha256::digest(&canonical)));
         let mut key = format!("AWS4{}", self.secret).into_bytes();
         for part in scope.split('/').chain([to_sign.as_str()]) {
             let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
@@ -91,7 +92,8 @@ impl Stage {
             hex::encode(key)
         );
         let url = format!("https://{}{path}{}{query}", self.address, if query.is_empty() { "" } else { "?" });
-        let mut request = self.http.request(method.parse().unwrap(), url).header("authorization", authorization);
+        let mut request =
+            self.http.request(method.parse().unwrap(), url).header("authorization", authorization);
         for (name, value) in all.iter().filter(|(name, _)| name != "host") {
             request = request.header(name, value);
         }
@@ -106,7 +108,8 @@ impl Stage {
 
     pub(crate) async fn upload_sealed(&self, name: &str, sealed: &Sealed) {
         let headers = sealed.headers();
-        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let headers: Vec<(&str, &str)> =
+            headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let reply =
             self.send("PUT", &format!("/{}{name}", self.folder), "", &headers, sealed.data.clone()).await;
         assert_eq!(reply.status(), 200, "{}", reply.text().await.unwrap());
@@ -129,13 +132,21 @@ impl Sealed {
         let file_key = &file_key[..master.len()];
         let (data, wrapped) = if master.len() == 16 {
             (
-                cbc::Encryptor::<aes::Aes128>::new_from_slices(file_key, &iv).unwrap().encrypt_padded_vec::<Pkcs7>(plain),
-                ecb::Encryptor::<aes::Aes128>::new_from_slice(&master).unwrap().encrypt_padded_vec::<Pkcs7>(file_key),
+                cbc::Encryptor::<aes::Aes128>::new_from_slices(file_key, &iv)
+                    .unwrap()
+                    .encrypt_padded_vec::<Pkcs7>(plain),
+                ecb::Encryptor::<aes::Aes128>::new_from_slice(&master)
+                    .unwrap()
+                    .encrypt_padded_vec::<Pkcs7>(file_key),
             )
         } else {
             (
-                cbc::Encryptor::<aes::Aes256>::new_from_slices(file_key, &iv).unwrap().encrypt_padded_vec::<Pkcs7>(plain),
-                ecb::Encryptor::<aes::Aes256>::new_from_slice(&master).unwrap().encrypt_padded_vec::<Pkcs7>(file_key),
+                cbc::Encryptor::<aes::Aes256>::new_from_slices(file_key, &iv)
+                    .unwrap()
+                    .encrypt_padded_vec::<Pkcs7>(plain),
+                ecb::Encryptor::<aes::Aes256>::new_from_slice(&master)
+                    .unwrap()
+                    .encrypt_padded_vec::<Pkcs7>(file_key),
             )
         };
         let matdesc = json!({

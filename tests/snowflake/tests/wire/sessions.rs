@@ -9,7 +9,7 @@ use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn renewal_rotates_both_tokens_and_the_old_ones_die() {
-    let world = World::start().await;
+    let world = World::ready().await;
     let mut client = world.login().await;
     let before = client.clone();
     assert_eq!(client.renew().await["success"], true);
@@ -29,7 +29,7 @@ async fn renewal_rotates_both_tokens_and_the_old_ones_die() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn session_tokens_expire_in_http_200_and_master_tokens_end_it() {
-    let world = World::start_with(|config| {
+    let world = World::ready_with(|config| {
         config.session_ttl = Duration::from_millis(300);
         config.master_ttl = Duration::from_millis(900);
     })
@@ -47,7 +47,7 @@ async fn session_tokens_expire_in_http_200_and_master_tokens_end_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_session_is_gone_and_its_transaction_with_it() {
-    let world = World::start().await;
+    let world = World::ready().await;
     let (one, two) = (world.login().await, world.login().await);
     one.ok("CREATE TABLE SALES.T (A NUMBER)").await;
     one.ok("BEGIN").await;
@@ -59,7 +59,7 @@ async fn a_closed_session_is_gone_and_its_transaction_with_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_sessions_see_their_own_writes_and_committed_ones() {
-    let world = World::start().await;
+    let world = World::ready().await;
     let (one, two) = (world.login().await, world.login().await);
     assert_ne!(one.session_id, two.session_id);
     assert_eq!(one.rows("SELECT CURRENT_SESSION()").await, json!([[one.session_id.to_string()]]));
@@ -74,7 +74,7 @@ async fn two_sessions_see_their_own_writes_and_committed_ones() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn updates_of_one_table_wait_for_each_other_while_the_client_polls() {
-    let world = World::start_with(|config| {
+    let world = World::ready_with(|config| {
         config.polling = Polling { ready_after: Duration::from_millis(1), hold: Duration::from_millis(50) };
     })
     .await;
@@ -103,7 +103,7 @@ async fn updates_of_one_table_wait_for_each_other_while_the_client_polls() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_transaction_is_rolled_back_and_frees_its_lock() {
-    let world = World::start_with(|config| config.idle_transaction = Duration::from_millis(400)).await;
+    let world = World::ready_with(|config| config.idle_transaction = Duration::from_millis(400)).await;
     let (dead, next) = (world.login().await, world.login().await);
     dead.ok("CREATE TABLE SALES.L (K NUMBER)").await;
     dead.ok("INSERT INTO SALES.L VALUES (1)").await;
@@ -117,7 +117,7 @@ async fn an_idle_transaction_is_rolled_back_and_frees_its_lock() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_waiting_statement_can_be_cancelled() {
-    let world = World::start().await;
+    let world = World::ready().await;
     let (one, two) = (world.login().await, world.login().await);
     one.ok("CREATE TABLE SALES.L (K NUMBER)").await;
     one.ok("INSERT INTO SALES.L VALUES (1)").await;

@@ -11,7 +11,7 @@ use crate::world::{World, admin};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_type_has_the_encoding_that_drivers_read() {
-    let world = World::start().await;
+    let world = World::ready().await;
     let client = world.login().await;
     client
         .ok("CREATE TABLE SALES.E (N NUMBER(38,4), F FLOAT, T VARCHAR(10), B BOOLEAN, D DATE, TI TIME(3), \
@@ -25,10 +25,22 @@ async fn every_type_has_the_encoding_that_drivers_read() {
         .await;
     client.ok("INSERT INTO SALES.E (N) VALUES (NULL)").await;
     let data = client.ok("SELECT * FROM SALES.E ORDER BY N NULLS LAST").await;
-    let names: Vec<&str> = data["rowtype"].as_array().unwrap().iter().map(|c| c["type"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        data["rowtype"].as_array().unwrap().iter().map(|c| c["type"].as_str().unwrap()).collect();
     assert_eq!(
         names,
-        ["fixed", "real", "text", "boolean", "date", "time", "timestamp_ntz", "timestamp_ltz", "timestamp_tz", "binary"]
+        [
+            "fixed",
+            "real",
+            "text",
+            "boolean",
+            "date",
+            "time",
+            "timestamp_ntz",
+            "timestamp_ltz",
+            "timestamp_tz",
+            "binary"
+        ]
     );
     assert_eq!(data["rowtype"][0]["precision"], 38);
     assert_eq!(data["rowtype"][0]["scale"], 4);
@@ -37,8 +49,16 @@ async fn every_type_has_the_encoding_that_drivers_read() {
     assert_eq!(
         data["rowset"][0],
         json!([
-            "12345678901234567890123456789012.5000", "1.5", "é\"", "1", "-1", "86399.123",
-            "-62135596799.999999999", "0.500", "0.001 1500", "00FF"
+            "12345678901234567890123456789012.5000",
+            "1.5",
+            "é\"",
+            "1",
+            "-1",
+            "86399.123",
+            "-62135596799.999999999",
+            "0.500",
+            "0.001 1500",
+            "00FF"
         ])
     );
     assert_eq!(data["rowset"][1], json!([null, null, null, null, null, null, null, null, null, null]));
@@ -49,7 +69,7 @@ async fn every_type_has_the_encoding_that_drivers_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_request_id_runs_once_in_its_session_and_again_in_another() {
-    let world = World::start().await;
+    let world = World::ready().await;
     let client = world.login().await;
     client.ok("CREATE TABLE SALES.T (A NUMBER)").await;
     let first = client.run_as("same", "INSERT INTO SALES.T VALUES (1)").await.unwrap();
@@ -66,18 +86,25 @@ async fn a_repeated_request_id_runs_once_in_its_session_and_again_in_another() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn results_take_time_and_are_polled_for() {
-    let world = World::start_with(|config| {
-        config.polling = Polling { ready_after: Duration::from_millis(300), hold: Duration::from_millis(100) };
+    let world = World::ready_with(|config| {
+        config.polling =
+            Polling { ready_after: Duration::from_millis(300), hold: Duration::from_millis(100) };
     })
     .await;
     let client = world.login().await;
     let reply = client.send("r1", &json!({ "sqlText": "SELECT 7" })).await.unwrap();
     assert_eq!(reply["code"], "333333");
     let id = reply["data"]["queryId"].as_str().unwrap();
-    assert_eq!(client.get(&format!("/monitoring/queries/{id}")).await["data"]["queries"][0]["status"], "RUNNING");
+    assert_eq!(
+        client.get(&format!("/monitoring/queries/{id}")).await["data"]["queries"][0]["status"],
+        "RUNNING"
+    );
     let reply = client.run_as("r1", "SELECT 7").await.unwrap();
     assert_eq!(reply["data"]["rowset"], json!([["7"]]));
-    assert_eq!(client.get(&format!("/monitoring/queries/{id}")).await["data"]["queries"][0]["status"], "SUCCESS");
+    assert_eq!(
+        client.get(&format!("/monitoring/queries/{id}")).await["data"]["queries"][0]["status"],
+        "SUCCESS"
+    );
     let detached = client.send("r2", &json!({ "sqlText": "SELECT 8", "asyncExec": true })).await.unwrap();
     assert_eq!(detached["code"], "333334");
     assert_eq!(client.run_as("r2", "SELECT 8").await.unwrap()["data"]["rowset"], json!([["8"]]));
@@ -85,7 +112,7 @@ async fn results_take_time_and_are_polled_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bindings_gzip_and_describe_work() {
-    let world = World::start().await;
+    let world = World::ready().await;
     let client = world.login().await;
     let body = json!({ "sqlText": "SELECT ?, ?, ?", "bindings": {
         "1": { "type": "FIXED", "value": "12.50" }, "2": { "type": "TEXT", "value": "it's" },
@@ -115,7 +142,7 @@ async fn bindings_gzip_and_describe_work() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_carry_the_services_codes() {
-    let world = World::start().await;
+    let world = World::ready().await;
     let client = world.login().await;
     assert_eq!(client.refused("SELECT * FROM SALES.MISSING").await, "002003");
     assert_eq!(client.refused("SELEC 1").await, "001003");
@@ -130,7 +157,7 @@ async fn refusals_carry_the_services_codes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_without_privileges_is_refused_and_one_without_usage_sees_nothing() {
-    let world = World::start().await;
+    let world = World::ready().await;
     admin(&world.database, &["CREATE SCHEMA RAW.HIDDEN", "CREATE TABLE RAW.HIDDEN.T (A NUMBER)"]).await;
     let loader = world.login().await;
     loader.ok("CREATE TABLE SALES.T (A NUMBER)").await;

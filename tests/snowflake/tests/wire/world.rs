@@ -75,7 +75,9 @@ impl Issuer {
                     let Ok(stream) = acceptor.accept(stream).await else { return };
                     let service = service_fn(move |_: Request<Incoming>| {
                         let body = json!({ "keys": *keys.lock().unwrap() }).to_string();
-                        async move { Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from(body)))) }
+                        async move {
+                            Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from(body))))
+                        }
                     });
                     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
                 });
@@ -144,7 +146,18 @@ impl World {
         Self::start_with(|_| {}).await
     }
 
-    /// A database RAW with the schema SALES, the user SVC with the roles LOADER and READER.
+    /// With the schema SALES, on which LOADER may do everything and READER may see what it was granted.
+    pub(crate) async fn ready() -> Self {
+        Self::ready_with(|_| {}).await
+    }
+
+    pub(crate) async fn ready_with(change: impl FnOnce(&mut Config)) -> Self {
+        let world = Self::start_with(change).await;
+        admin(&world.database, ADMIN_SQL).await;
+        world
+    }
+
+    /// A database RAW and the user SVC with the roles LOADER and READER.
     pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let pki = Pki::new();
         let issuer = Issuer::start(&pki).await;
@@ -164,7 +177,6 @@ impl World {
         config.users = vec![user];
         change(&mut config);
         let handle = Server::start(config).await.unwrap();
-        if std::env::var_os("KF_NOADMIN").is_none() { admin(&database, ADMIN_SQL).await; }
         let http = client(&pki);
         Self { handle, issuer, http, pki, database }
     }
@@ -229,7 +241,7 @@ pub(crate) fn client(pki: &Pki) -> reqwest::Client {
     reqwest::Client::builder()
         .no_proxy()
         .tls_certs_only([reqwest::Certificate::from_pem(pki.ca_pem.as_bytes()).unwrap()])
-        .timeout(Duration::from_secs(60))
+        .timeout(Duration::from_mins(1))
         .build()
         .unwrap()
 }
