@@ -65,6 +65,9 @@ impl Chain {
                 format!("it belongs to uid {}, not to the broker; give it away or move it", meta.uid());
             return Err(io::Error::other(message));
         }
+        if meta.mode() & 0o022 != 0 {
+            return Err(io::Error::other("others can write it; take that away (chmod go-w)"));
+        }
         let (next, prev, cut) = resume(&mut file, meta.len())?;
         let mut chain = Self { file, length: meta.len(), next, prev, torn: false };
         if cut {

@@ -92,6 +92,10 @@ async fn links_folders_and_foreign_files_are_refused() {
     for path in [&link, &dir.path().to_owned(), &dir.path().join("absent/audit.log")] {
         assert!(matches!(AuditLog::open(path), Err(AuditError::Open { .. })), "{path:?}");
     }
+    fs::set_permissions(&real, fs::Permissions::from_mode(0o622)).unwrap();
+    let error = AuditLog::open(&real).err().unwrap();
+    assert!(error.to_string().contains("others can write it"), "{error}");
+    fs::set_permissions(&real, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&real, "something else\n").unwrap();
     let error = AuditLog::open(&real).err().unwrap();
     assert!(error.to_string().contains("no audit log of this broker"), "{error}");

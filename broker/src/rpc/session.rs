@@ -4,26 +4,24 @@
 //! or when the caller says that its token was refused, and closes the session upstream when the caller's
 //! stream or the broker ends.
 
-use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+mod registry;
+
+use std::{sync::Arc, time::Duration};
 
 use keyferry_proto::{
     grant::Grant,
     v1::{OpenSessionRequest, SnowflakeSession},
 };
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
-    time::timeout,
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tracing::{info, warn};
 
+use self::registry::Entry;
+pub(super) use self::registry::Sessions;
 use super::{
     Answers, Broker,
     ask::Ask,
@@ -48,62 +46,14 @@ const LOGIN: Duration = Duration::from_mins(1);
 /// A renewal takes no longer than this.
 const RENEWAL: Duration = Duration::from_secs(30);
 
+/// Two renewals are never closer than this, whatever the caller reports.
+const PACE: Duration = Duration::from_millis(500);
+
 /// How long the caller may leave a renewed token lying.
 const TAKE: Duration = Duration::from_secs(20);
 
 /// Closing a session upstream takes no longer than this.
 const CLOSE: Duration = Duration::from_secs(10);
-
-/// The sessions open now, so that a report finds the one it is about.
-#[derive(Default)]
-pub(super) struct Sessions {
-    next: AtomicU64,
-    open: Mutex<Vec<(u64, Arc<Entry>)>>,
-}
-
-struct Entry {
-    uid: u32,
-    pipeline: String,
-    grant: String,
-    /// The generation that the caller holds.
-    generation: Mutex<String>,
-    /// Rung when the caller says that it was refused.
-    refused: Notify,
-}
-
-impl Sessions {
-    /// Renews the session of this caller whose token has this generation; false when there is none.
-    pub(super) fn refuse(&self, permit: &Permit, generation: &str) -> bool {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = open.iter().find(|(_, entry)| {
-            entry.uid == permit.caller().uid()
-                && entry.pipeline == permit.pipeline().as_str()
-                && entry.grant == permit.grant().as_str()
-                && *entry.generation.lock().unwrap_or_else(PoisonError::into_inner) == generation
-        });
-        if let Some((_, entry)) = found {
-            entry.refused.notify_one();
-        }
-        found.is_some()
-    }
-
-    fn enter(&self, permit: &Permit, grant: &Grant) -> (u64, Arc<Entry>) {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let entry = Arc::new(Entry {
-            uid: permit.caller().uid(),
-            pipeline: permit.pipeline().to_string(),
-            grant: permit.grant().to_string(),
-            generation: Mutex::new(grant.generation().to_owned()),
-            refused: Notify::new(),
-        });
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).push((number, Arc::clone(&entry)));
-        (number, entry)
-    }
-
-    fn leave(&self, number: u64) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|(n, _)| *n != number);
-    }
-}
 
 type Answer = Result<SnowflakeSession, Status>;
 
@@ -170,7 +120,11 @@ struct Opening<U> {
 
 impl<U: Upstreams> Opening<U> {
     async fn run(mut self, answers: mpsc::Sender<Answer>, opened: oneshot::Sender<Result<(), Status>>) {
-        let session = match self.log_in().await {
+        let login = tokio::select! {
+            login = self.log_in() => login,
+            () = self.broker.stop.cancelled() => Err(Status::unavailable("the broker is stopping; try again")),
+        };
+        let session = match login {
             Ok(session) => session,
             Err(status) => {
                 let status = self.ask.failed(status).await;
@@ -249,7 +203,7 @@ impl<U: Upstreams> Open<U> {
         self.ask.record.detail =
             format!("role {} warehouse {}", self.session.role(), self.session.warehouse());
         let audit_id = self.ask.granted().await?;
-        *self.entry.generation.lock().unwrap_or_else(PoisonError::into_inner) = generation;
+        self.entry.hands_over(generation);
         let message = wire::session(&self.session, &self.target, audit_id);
         match timeout(TAKE, self.answers.send(Ok(message))).await {
             Ok(Ok(())) => Ok(()),
@@ -261,24 +215,28 @@ impl<U: Upstreams> Open<U> {
     async fn keep(&mut self) -> &'static str {
         let mut backoff = Backoff::default();
         let mut pause: Option<Duration> = None;
+        let mut earliest = Instant::now();
         loop {
             let generation = self.session.grant().generation().to_owned();
             let due = renewal_due(self.session.grant(), self.broker.refresh_margin, pause.take());
             tokio::select! {
                 () = self.answers.closed() => return "the caller ended it",
                 () = self.broker.stop.cancelled() => return "the broker stops",
-                () = self.entry.refused.notified() => {
-                    let held = self.entry.generation.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                    if held != generation {
+                () = self.entry.refused() => {
+                    if self.entry.generation() != generation {
                         continue;
                     }
                 }
                 () = due => {}
             }
+            let renewal = async {
+                tokio::time::sleep_until(earliest).await;
+                timeout(RENEWAL, self.session.renew()).await
+            };
             let renewal = tokio::select! {
                 () = self.answers.closed() => return "the caller ended it",
                 () = self.broker.stop.cancelled() => return "the broker stops",
-                renewal = timeout(RENEWAL, self.session.renew()) => renewal,
+                renewal = renewal => renewal,
             };
             if let Ok(outcome) = &renewal {
                 self.broker.metrics.upstream_call("renew_session", outcome);
@@ -286,6 +244,7 @@ impl<U: Upstreams> Open<U> {
             let status = match renewal {
                 Ok(Ok(())) => {
                     backoff.reset();
+                    earliest = Instant::now() + PACE;
                     match self.hand_over().await {
                         Ok(()) => continue,
                         Err(status) => status,
