@@ -1,5 +1,7 @@
 //! The built program, given what a new user gives it: the exit code and one short message.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     path::Path,
     process::{Command, Output},

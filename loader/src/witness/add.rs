@@ -81,12 +81,12 @@ fn sums(column: &ColumnPlan, array: &dyn Array, source_bytes: u64) -> Option<Res
         }
         SourceType::Real => Sums {
             source: vec![i256::from_i128(sum::<Float32Type>(array, |v| i128::from(v.to_bits() as i32))?)],
-            extremes: extremes::<Float32Type>(array, f64::from)?,
+            extremes: extremes::<Float32Type>(array, f64::from),
             ..Sums::default()
         },
         SourceType::Float => Sums {
             source: vec![i256::from_i128(sum::<Float64Type>(array, |v| i128::from(v.to_bits() as i64))?)],
-            extremes: extremes::<Float64Type>(array, |v| v)?,
+            extremes: extremes::<Float64Type>(array, |v| v),
             ..Sums::default()
         },
         SourceType::Date => small(sum::<Date32Type>(array, |days| i128::from(days) + DAYS_TO_1970)?),
@@ -138,16 +138,13 @@ fn sum<T: ArrowPrimitiveType>(array: &dyn Array, of: impl Fn(T::Native) -> i128)
     Some(values.iter().flatten().map(of).sum())
 }
 
-fn extremes<T: ArrowPrimitiveType>(
-    array: &dyn Array,
-    of: impl Fn(T::Native) -> f64,
-) -> Option<Option<(f64, f64)>> {
+fn extremes<T: ArrowPrimitiveType>(array: &dyn Array, of: impl Fn(T::Native) -> f64) -> Option<(f64, f64)> {
     let values: &PrimitiveArray<T> = array.as_any().downcast_ref()?;
     let widen = |found: Option<(f64, f64)>, value: f64| match found {
         Some((low, high)) => Some((low.min(value), high.max(value))),
         None => Some((value, value)),
     };
-    Some(values.iter().flatten().map(of).fold(None, widen))
+    values.iter().flatten().map(of).fold(None, widen)
 }
 
 fn ones(array: &BooleanArray) -> i128 {
