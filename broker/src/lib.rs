@@ -2,7 +2,7 @@
 //!
 //! Credentials travel one way: [`upstream`] (Vault, KDC, Entra, Snowflake) → [`renew`] → [`grants`].
 //! Requests travel the other: [`socket`] → [`caller`] → [`policy`] → [`grants`] → [`audit`] → [`rpc`].
-//! [`run`] starts all of it, and takes it down in the opposite order.
+//! [`run()`] starts all of it, and takes it down in the opposite order.
 
 pub mod admin;
 pub mod audit;

@@ -1,6 +1,6 @@
 //! The gRPC service: the only place where a grant becomes a wire message.
 //!
-//! Every call goes the same way: who calls ([`ask`]), what policy says, what the upstreams or the tokens
+//! Every call goes the same way: who calls (`ask`), what policy says, what the upstreams or the tokens
 //! held give, one line in the audit log, and only then the answer.
 
 mod ask;

@@ -23,11 +23,7 @@ use nix::{
 };
 use tokio::net::UnixListener;
 
-pub use self::{
-    accept::incoming,
-    connection::{Connection, Handshake},
-    place::Place,
-};
+pub use self::{accept::incoming, connection::Connection, place::Place};
 use crate::config::{Group, SocketConfig};
 
 /// Connections that may wait to be accepted.

@@ -1,5 +1,7 @@
 //! The built program against a Vault, an Entra and a real KDC: what it prints, how it ends, what it leaves.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends here")]
+
 use std::{
     fs,
     io::{Read as _, Write as _},

@@ -23,7 +23,7 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const PREFACE_BYTES: usize = 24 + 9;
 
 /// How far a connection is before gRPC begins.
-pub enum Handshake {
+enum Handshake {
     /// So many bytes of the preface are still to come before the deadline.
     Waiting(usize, Pin<Box<Sleep>>),
     /// The preface has come.
