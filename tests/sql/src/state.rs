@@ -1,0 +1,165 @@
+//! What is committed: databases, schemas, objects and the versions of tables. A [`State`] never changes once it is
+//! published; a commit makes the next one and shares all that it did not touch.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, atomic::AtomicI64},
+};
+
+use crate::{
+    collation::Collation,
+    grants::Grants,
+    storage::TableVersion,
+    types::{Column, Dialect},
+};
+
+pub(crate) type TableId = u64;
+
+/// A full name. Its parts keep the case in which they were made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Name {
+    pub database: String,
+    pub schema: String,
+    pub name: String,
+}
+
+impl Name {
+    pub(crate) fn new(database: &str, schema: &str, name: &str) -> Self {
+        Self { database: database.to_owned(), schema: schema.to_owned(), name: name.to_owned() }
+    }
+
+    /// What names are looked up by: SQL Server's are case-insensitive.
+    pub(crate) fn key(&self, dialect: Dialect) -> Key {
+        (fold(dialect, &self.database), fold(dialect, &self.schema), fold(dialect, &self.name))
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}.{}", self.database, self.schema, self.name)
+    }
+}
+
+pub(crate) type Key = (String, String, String);
+
+pub(crate) fn fold(dialect: Dialect, name: &str) -> String {
+    match dialect {
+        Dialect::SqlServer => name.to_lowercase(),
+        Dialect::Snowflake => name.to_owned(),
+    }
+}
+
+/// A column with what only its table knows.
+#[derive(Debug, Clone)]
+pub(crate) struct ColumnDef {
+    pub column: Column,
+    /// The DEFAULT expression as it was written.
+    pub default: Option<String>,
+    /// Seed and increment.
+    pub identity: Option<(i64, i64)>,
+    /// The expression of a computed column as it was written.
+    pub computed: Option<String>,
+}
+
+/// A PRIMARY KEY or UNIQUE constraint, or a unique index.
+#[derive(Debug, Clone)]
+pub(crate) struct Unique {
+    pub name: String,
+    pub primary: bool,
+    pub clustered: bool,
+    /// False for a plain index, which only catalog views know.
+    pub unique: bool,
+    pub columns: Vec<usize>,
+    pub descending: Vec<bool>,
+}
+
+/// A table's definition.
+#[derive(Debug)]
+pub(crate) struct TableDef {
+    pub id: TableId,
+    pub name: Name,
+    pub columns: Vec<ColumnDef>,
+    pub keys: Vec<Unique>,
+    pub next_identity: Arc<AtomicI64>,
+    pub temporary: bool,
+    pub transient: bool,
+    pub owner: Option<String>,
+    pub created: (i32, u64),
+}
+
+impl TableDef {
+    pub(crate) fn columns(&self) -> Vec<Column> {
+        self.columns.iter().map(|column| column.column.clone()).collect()
+    }
+}
+
+/// A view: its text is bound anew at each use.
+#[derive(Debug)]
+pub(crate) struct ViewDef {
+    pub id: TableId,
+    pub name: Name,
+    pub columns: Vec<String>,
+    pub sql: String,
+    pub owner: Option<String>,
+    pub created: (i32, u64),
+}
+
+/// What a name of schema scope stands for.
+#[derive(Debug, Clone)]
+pub(crate) enum Object {
+    Table(Arc<TableDef>),
+    View(Arc<ViewDef>),
+}
+
+impl Object {
+    pub(crate) fn name(&self) -> &Name {
+        match self {
+            Self::Table(table) => &table.name,
+            Self::View(view) => &view.name,
+        }
+    }
+
+    pub(crate) fn id(&self) -> TableId {
+        match self {
+            Self::Table(table) => table.id,
+            Self::View(view) => view.id,
+        }
+    }
+
+    pub(crate) fn owner(&self) -> Option<&str> {
+        match self {
+            Self::Table(table) => table.owner.as_deref(),
+            Self::View(view) => view.owner.as_deref(),
+        }
+    }
+}
+
+/// A database's own settings.
+#[derive(Debug, Clone)]
+pub(crate) struct DatabaseInfo {
+    pub name: String,
+    pub id: i64,
+    pub collation: Collation,
+    pub allow_snapshot: bool,
+    pub created: (i32, u64),
+}
+
+/// A schema.
+#[derive(Debug, Clone)]
+pub(crate) struct SchemaInfo {
+    pub database: String,
+    pub name: String,
+    pub id: i64,
+    pub owner: Option<String>,
+    pub created: (i32, u64),
+}
+
+/// Everything that is committed at one moment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct State {
+    pub databases: BTreeMap<String, DatabaseInfo>,
+    pub schemas: BTreeMap<(String, String), SchemaInfo>,
+    pub objects: BTreeMap<Key, Object>,
+    pub tables: HashMap<TableId, Arc<TableVersion>>,
+    pub grants: Grants,
+}
