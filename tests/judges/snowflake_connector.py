@@ -58,11 +58,13 @@ def connect(args, token=None, **more):
     import snowflake.connector
 
     url = urllib.parse.urlparse(args.url)
+    if snowflake.connector.__version__.startswith("4."):
+        more["disable_ocsp_checks"] = True
     return snowflake.connector.connect(
         protocol=url.scheme, host=url.hostname, port=url.port, account=args.account, user=args.user,
         authenticator="oauth", token=token or args.token, role=args.role, warehouse=args.warehouse,
         database=args.database, schema=args.schema, login_timeout=20, network_timeout=30, socket_timeout=30,
-        disable_ocsp_checks=True, platform_detection_timeout_seconds=0, **more,
+        platform_detection_timeout_seconds=0, **more,
     )
 
 
@@ -239,7 +241,8 @@ def pandas_proof(connection, args, table):
 
 def main():
     args = options()
-    os.environ["REQUESTS_CA_BUNDLE"] = str(pathlib.Path(args.ca).resolve())
+    # 4.x reads the first, 5.x the second.
+    os.environ["REQUESTS_CA_BUNDLE"] = os.environ["SSL_CERT_FILE"] = str(pathlib.Path(args.ca).resolve())
     login_proofs(args)
     try:
         connection = connect(args)
