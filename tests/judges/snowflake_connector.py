@@ -232,7 +232,7 @@ def pandas_proof(connection, args, table):
 
     def write():
         frame = pandas.DataFrame({"ID": [200, 201], "NAME": ["p", "q"]})
-        ok, chunks, rows, _ = write_pandas(connection, frame, table.split(".")[-1], database=args.database, schema=args.schema)
+        ok, chunks, rows, _ = write_pandas(connection, frame, table.split(".")[-1], database=args.database, schema=args.schema, compression="snappy")
         found = connection.cursor().execute(f"SELECT ID, NAME FROM {table} WHERE ID >= 200 ORDER BY ID").fetchall()
         return equal((ok, chunks, rows, found), (True, 1, 2, [(200, "p"), (201, "q")]))
 

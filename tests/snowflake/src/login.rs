@@ -47,19 +47,17 @@ pub(crate) async fn login(
     let (user, allowed) = authenticate(server, &data).await?;
     let role = choose_role(user, query.get("roleName"), allowed.as_deref())?;
     let warehouse = choose_warehouse(user, query.get("warehouse"))?;
+    // The evaluator checks no privileges of a session without a role.
     let admin = server.config.admin_roles.iter().any(|name| name.eq_ignore_ascii_case(&role));
     let identity = Identity {
         user: user.name.to_uppercase(),
-        role: Some(role.clone()),
+        role: (!admin).then(|| role.clone()),
         warehouse,
         database: query.get("databaseName").map(|name| identifier(name)),
         schema: query.get("schemaName").map(|name| identifier(name)),
         application: data.client_app_id.clone().unwrap_or_default(),
         host: String::new(),
     };
-    if admin {
-        tracing::debug!(role, "a role that may do everything");
-    }
     let mut sql = keyferry_sql::Session::new(&server.config.database, identity);
     let hook = Arc::new(StageHook::new(server));
     sql.set_stage_reader(hook.clone());
@@ -83,7 +81,7 @@ pub(crate) async fn login(
         "newClientForUpgrade": null, "sessionId": id, "parameters": parameters(&data.session_parameters),
         "sessionInfo": {
             "databaseName": identity.database, "schemaName": identity.schema,
-            "warehouseName": identity.warehouse, "roleName": identity.role,
+            "warehouseName": identity.warehouse, "roleName": role,
         },
         "idToken": null, "idTokenValidityInSeconds": 0, "responseData": null, "mfaToken": null,
         "mfaTokenValidityInSeconds": 0,

@@ -1,6 +1,6 @@
 //! A statement's text and bindings, before it is executed: one statement only, `IDENTIFIER(…)` resolved, `?` bound.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use keyferry_sql::{DataType, Decimal, Parameter, Value};
 use serde::Deserialize;
@@ -67,12 +67,13 @@ pub(crate) fn prepare(sql: &str, bindings: &Bindings, literals: bool) -> Result<
         if token.kind == Kind::Parameter {
             position += 1;
             let bound = binding(bindings, position)?;
+            text.push_str(&sql[copied..token.start]);
+            copied = token.end();
             if literals {
-                text.push_str(&sql[copied..token.start]);
                 text.push_str(&quote_text(&text_of(bound)));
-                copied = token.end();
             } else {
                 parameters.push(parameter(bound)?);
+                let _ = write!(text, ":{}", parameters.len());
             }
         }
         at += 1;
@@ -203,7 +204,7 @@ mod tests {
         let prepared = prepare("DROP STAGE identifier(?) /* ? */", &bound("TEXT", "\"A\".b"), false).unwrap();
         assert_eq!(prepared.text, "DROP STAGE \"A\".b /* ? */");
         let prepared = prepare("SELECT '?', ? ;", &bound("FIXED", "12.50"), false).unwrap();
-        assert_eq!(prepared.text.trim(), "SELECT '?', ?");
+        assert_eq!(prepared.text.trim(), "SELECT '?', :1");
         assert_eq!(prepared.parameters[0].ty, DataType::Number { precision: 38, scale: 2 });
     }
 

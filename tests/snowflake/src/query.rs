@@ -262,6 +262,15 @@ fn of_same_user(server: &Shared, session: &Session, id: &str) -> Option<Arc<Quer
         .find_map(|other| lock(&other.queries).by_id.get(id).cloned())
 }
 
+/// The reply that an earlier statement got, for `RESULT_SCAN`.
+pub(crate) fn earlier_reply(server: &Shared, session: &Session, id: &str) -> Result<Bytes, Refusal> {
+    let known = lock(&session.queries).by_id.get(id).cloned().or_else(|| of_same_user(server, session, id));
+    let done = known.and_then(|statement| statement.done.borrow().clone());
+    done.filter(|done| done.refusal.is_none())
+        .map(|done| done.reply)
+        .ok_or_else(|| Refusal::new("000709", "02000", format!("Statement {id} not found")))
+}
+
 /// `POST /queries/v1/abort-request`.
 pub(crate) fn abort(server: &Shared, session: &Session, body: &[u8]) -> Value {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();

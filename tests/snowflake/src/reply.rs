@@ -25,7 +25,7 @@ impl Refusal {
     pub(crate) fn not_found(kind: &str, name: &str) -> Self {
         Self::new(
             "002003",
-            "42S02",
+            "02000",
             format!("SQL compilation error:\n{kind} '{name}' does not exist or not authorized."),
         )
     }

@@ -139,6 +139,7 @@ impl Server {
             endpoint,
             config,
         });
+        introduce(&shared.config).await;
         let shutdown = shared.config.shutdown.clone();
         shared.tasks.spawn(accept(Arc::clone(&shared), listener, Door::Service));
         shared.tasks.spawn(accept(Arc::clone(&shared), objects_listener, Door::Objects));
@@ -146,6 +147,22 @@ impl Server {
         shared.tasks.close();
         tracing::info!(%addr, %objects_addr, account = shared.config.account, "Snowflake stand-in is listening");
         Ok(Handle { addr, objects_addr, url: format!("https://{addr}"), stats, faults, shared, shutdown })
+    }
+}
+
+/// Tells the evaluator who has which role.
+async fn introduce(config: &Config) {
+    let mut admin = keyferry_sql::Session::new(&config.database, keyferry_sql::Identity::default());
+    for user in &config.users {
+        for role in &user.roles {
+            let name = |text: &str| text.to_uppercase().replace('"', "\"\"");
+            let grant = format!("GRANT ROLE \"{}\" TO USER \"{}\"", name(role), name(&user.name));
+            for answer in admin.execute(&grant).await {
+                if let Err(error) = answer {
+                    tracing::warn!(%error, role, user = user.name, "the role was not granted");
+                }
+            }
+        }
     }
 }
 

@@ -30,6 +30,7 @@ const DAY_NS: i128 = 86_400_000_000_000;
 pub(super) struct Records {
     reader: ParquetRecordBatchReader,
     names: Vec<Arc<str>>,
+    file: String,
     format: ParquetFormat,
     columns: Vec<std::vec::IntoIter<Option<Variant>>>,
     left: usize,
@@ -43,7 +44,7 @@ impl Records {
             .map_err(|error| unreadable(file, &error))?;
         let names = builder.schema().fields().iter().map(|field| Arc::from(field.name().as_str())).collect();
         let reader = builder.with_batch_size(BATCH_ROWS).build().map_err(|error| unreadable(file, &error))?;
-        Ok(Self { reader, names, format, columns: Vec::new(), left: 0 })
+        Ok(Self { reader, names, file: file.to_owned(), format, columns: Vec::new(), left: 0 })
     }
 
     /// The names of the file's columns.
@@ -55,7 +56,7 @@ impl Records {
         loop {
             let batch = match self.reader.next()? {
                 Ok(batch) => batch,
-                Err(error) => return Some(Err(unreadable("", &error))),
+                Err(error) => return Some(Err(unreadable(&self.file, &error))),
             };
             if batch.num_rows() > 0 {
                 return Some(self.take(&batch));

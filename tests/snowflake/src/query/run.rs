@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Body;
 use crate::{
-    lexer::tokens,
+    lexer::{Kind, tokens},
     prepare::prepare,
     reply::{self, Refusal},
     results::{row_type, with_rowset},
@@ -70,6 +70,9 @@ impl Run<'_> {
                     total: None,
                 }),
             };
+        }
+        if let Some(id) = result_scan(&prepared.text) {
+            return Ok(super::earlier_reply(self.server, self.session, &id)?.to_vec());
         }
         self.check_use(&prepared.text)?;
         let before = self.sql.transaction_id();
@@ -196,11 +199,12 @@ impl Run<'_> {
 
     fn add_context(&self, data: &mut Value, type_id: u64) {
         let identity = self.sql.identity();
+        let role = identity.role.as_ref().or(self.server.config.admin_roles.first());
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let context = json!({
             "parameters": [], "queryId": self.query_id, "databaseProvider": null,
             "finalDatabaseName": identity.database, "finalSchemaName": identity.schema,
-            "finalWarehouseName": identity.warehouse, "finalRoleName": identity.role,
+            "finalWarehouseName": identity.warehouse, "finalRoleName": role,
             "numberOfBinds": 0, "arrayBindSupported": false, "statementTypeId": type_id, "version": 1,
             "sendResultTime": now.as_millis() as u64, "queryContext": { "entries": [] },
         });
@@ -212,8 +216,19 @@ impl Run<'_> {
 
 impl From<SqlError> for Refusal {
     fn from(error: SqlError) -> Self {
-        Self::new(&error.code(), error.sqlstate, error.message)
+        // A missing table or view is 42S02; databases, schemas and stages are 02000.
+        let table =
+            error.number == 2003 && ["Object '", "Table '"].iter().any(|kind| error.message.contains(kind));
+        Self::new(&error.code(), if table { "42S02" } else { error.sqlstate }, error.message)
     }
+}
+
+/// The id in `SELECT * FROM TABLE(RESULT_SCAN('…'))`, by which drivers fetch the result of a detached statement.
+fn result_scan(text: &str) -> Option<String> {
+    let all = tokens(text);
+    let words = ["SELECT", "*", "FROM", "TABLE", "(", "RESULT_SCAN", "("];
+    let fits = all.len() == 10 && words.iter().zip(&all).all(|(word, token)| token.is(word));
+    (fits && all[7].kind == Kind::Text).then(|| all[7].value())
 }
 
 fn sentence(message: &str, type_id: u64) -> Table {
