@@ -55,7 +55,7 @@ async fn tsql_logs_in_over_tls_and_reads_values() {
     let sql = "SELECT id, name, price, word FROM dbo.t ORDER BY id\nGO\nSELECT 1/0\nGO\n\
                SELECT COUNT(*) FROM dbo.t\nGO\nquit\n";
     let Some(output) = tsql(&local, PASSWORD, sql).await else { return };
-    assert!(output.contains("1|Zoë|-12.34|日本 é"), "{output}");
+    assert!(output.contains("1|Zoë|-12.3400|日本 é"), "{output}");
     assert!(output.contains("2|NULL|NULL|NULL"), "{output}");
     assert!(output.contains("Msg 8134"), "{output}");
     assert!(output.lines().any(|line| line.trim() == "2"), "{output}");
