@@ -10,7 +10,7 @@ use crate::{
     exec::{aggregate::Aggregate, window::Window},
     session::Identity,
     stage::StageReader,
-    state::{Name, State, TableId, fold},
+    state::{Name, State, TableId},
     storage::{Delta, TableView},
     types::{DataType, Dialect},
     value::Value,
@@ -158,11 +158,6 @@ impl<'a> Binder<'a> {
         parts(self.dialect(), name)
     }
 
-    /// The full name of an object, from the session's database and schema where parts are missing.
-    pub(crate) fn full_name(&self, name: &ast::ObjectName) -> Result<Name, SqlError> {
-        self.complete(&self.parts(name)?)
-    }
-
     pub(crate) fn complete(&self, parts: &[String]) -> Result<Name, SqlError> {
         complete(self.env.db, self.env.identity, self.env.session_id, &self.env.state, parts)
     }
@@ -270,9 +265,4 @@ pub(crate) fn complete(
         return Ok(Name { database: "tempdb".to_owned(), schema: format!("dbo#{session}"), name: name.name });
     }
     Ok(if state.objects.contains_key(&temporary.key(db.dialect())) { temporary } else { name })
-}
-
-/// Looks a name up as its dialect does.
-pub(crate) fn lookup_key(dialect: Dialect, name: &Name) -> crate::state::Key {
-    (fold(dialect, &name.database), fold(dialect, &name.schema), fold(dialect, &name.name))
 }

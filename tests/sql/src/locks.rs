@@ -141,11 +141,6 @@ impl Locks {
         }
     }
 
-    /// Grants the lock at once or not at all.
-    pub(crate) fn try_acquire(&self, transaction: TransactionId, resource: &Resource, mode: Mode) -> bool {
-        self.table().try_grant(transaction, resource, mode, u64::MAX)
-    }
-
     /// Frees everything that a transaction holds.
     pub(crate) fn release(&self, transaction: TransactionId) {
         let mut table = self.table();

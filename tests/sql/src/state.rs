@@ -24,10 +24,6 @@ pub(crate) struct Name {
 }
 
 impl Name {
-    pub(crate) fn new(database: &str, schema: &str, name: &str) -> Self {
-        Self { database: database.to_owned(), schema: schema.to_owned(), name: name.to_owned() }
-    }
-
     /// What names are looked up by: SQL Server's are case-insensitive.
     pub(crate) fn key(&self, dialect: Dialect) -> Key {
         (fold(dialect, &self.database), fold(dialect, &self.schema), fold(dialect, &self.name))
@@ -85,12 +81,6 @@ pub(crate) struct TableDef {
     pub transient: bool,
     pub owner: Option<String>,
     pub created: (i32, u64),
-}
-
-impl TableDef {
-    pub(crate) fn columns(&self) -> Vec<Column> {
-        self.columns.iter().map(|column| column.column.clone()).collect()
-    }
 }
 
 /// A view: its text is bound anew at each use.

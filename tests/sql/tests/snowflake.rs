@@ -151,3 +151,49 @@ async fn a_role_without_privileges_is_refused() {
     ok(&mut loader, "CREATE TABLE mine (x NUMBER)").await;
     ok(&mut loader, "INSERT INTO mine VALUES (1)").await;
 }
+
+struct OneFile;
+
+impl keyferry_sql::StageReader for OneFile {
+    fn open(
+        &self,
+        request: &keyferry_sql::StageRequest,
+    ) -> Result<keyferry_sql::StageRows, keyferry_sql::SqlError> {
+        use keyferry_sql::{StageRow, Value, Variant};
+        assert!(request.location.contains("KEYFERRY_STAGE"), "{request:?}");
+        let rows = [(1, "2024-01-02 03:04:05.1234567"), (i64::MAX, "0001-01-01 00:00:00.0000001")]
+            .into_iter()
+            .enumerate();
+        Ok(Box::new(rows.map(|(at, (id, text))| {
+            let record = Variant::Object(vec![
+                ("id".into(), Variant::Scalar(Value::Int(id))),
+                ("At".into(), Variant::Scalar(Value::text(text))),
+                ("none".into(), Variant::Scalar(Value::Null)),
+            ]);
+            Ok(StageRow { record, file_name: "part-0.parquet".into(), row_number: at as u64 + 1 })
+        })))
+    }
+}
+
+#[tokio::test]
+async fn staged_files_are_read_as_relations_and_appended() {
+    let (_db, mut session) = snowflake();
+    let s = &mut session;
+    s.set_stage_reader(std::sync::Arc::new(OneFile));
+    ok(s, "CREATE TABLE t (id NUMBER(19,0) NOT NULL, at TIMESTAMP_NTZ(7), x VARCHAR)").await;
+    let sql = r#"SELECT $1:"id"::NUMBER(19,0), $1:"At"::TIMESTAMP_NTZ(7), $1:"none"::VARCHAR FROM @KEYFERRY_STAGE/run/part-0.parquet"#;
+    assert_eq!(
+        ok(s, sql).await,
+        "1|2024-01-02 03:04:05.1234567|NULL\n9223372036854775807|0001-01-01 00:00:00.0000001|NULL"
+    );
+    let rows = s.query(sql).await.unwrap().rows;
+    ok(s, "BEGIN").await;
+    assert_eq!(s.append(r#""SHOP"."PUBLIC"."T""#, &[], rows).await.unwrap(), 2);
+    ok(s, "ROLLBACK").await;
+    assert_eq!(ok(s, "SELECT COUNT(*) FROM t").await, "0");
+    assert_eq!(
+        ok(s, r#"SELECT $1:"id" FROM @"SHOP"."PUBLIC"."KEYFERRY_STAGE"/x.parquet (FILE_FORMAT => 'F')"#)
+            .await,
+        "1\n9223372036854775807"
+    );
+}
