@@ -34,7 +34,7 @@ struct Language {
     lcid: u32,
     code_page: u16,
     version: u8,
-    /// SortIds of a SQL collation: case-insensitive, case-sensitive, case- and accent-insensitive, binary.
+    /// `SortIds` of a SQL collation: case-insensitive, case-sensitive, case- and accent-insensitive, binary.
     sort_ids: [u8; 4],
 }
 
@@ -157,7 +157,7 @@ impl Collation {
         self.language().lcid
     }
 
-    /// The five bytes of MS-TDS 2.2.5.1.2: LCID, flags and version in 32 bits, then the SortId.
+    /// The five bytes of MS-TDS 2.2.5.1.2: LCID, flags and version in 32 bits, then the `SortId`.
     pub fn tds(self) -> [u8; 5] {
         let language = self.language();
         let binary = matches!(self.order, Order::Binary | Order::CodePoint);
@@ -206,7 +206,7 @@ impl Collation {
     }
 
     /// The bytes of a text in this collation's code page; `?` for what the code page lacks.
-    pub fn encode<'a>(self, text: &'a Text) -> Cow<'a, [u8]> {
+    pub fn encode(self, text: &Text) -> Cow<'_, [u8]> {
         let encoding = self.encoding();
         if let Some(text) = text.as_str()
             && (encoding == UTF_8 || text.is_ascii())

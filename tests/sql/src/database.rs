@@ -27,7 +27,7 @@ use crate::{
 pub struct Settings {
     /// The collation of new databases (SQL Server).
     pub collation: Collation,
-    /// ALLOW_SNAPSHOT_ISOLATION of the first database (SQL Server); otherwise a SNAPSHOT transaction meets 3952.
+    /// `ALLOW_SNAPSHOT_ISOLATION` of the first database (SQL Server); otherwise a SNAPSHOT transaction meets 3952.
     pub allow_snapshot: bool,
     /// Whether an UPDATE that waited for a lock sees what the other transaction committed meanwhile (Snowflake
     /// does not document which; a client must be right either way).
@@ -50,7 +50,7 @@ impl Settings {
             collation: Collation::default(),
             allow_snapshot: true,
             waiters_see_commits: true,
-            lock_timeout: snowflake.then(|| Duration::from_secs(43_200)),
+            lock_timeout: snowflake.then(|| Duration::from_hours(12)),
             max_waiters: 20,
             version: if snowflake {
                 "9.35.1".to_owned()

@@ -34,7 +34,7 @@ pub enum Effect {
     Statement,
     /// The rest of the batch; an open transaction stays open.
     Batch,
-    /// The batch, and the transaction is rolled back (1205, 3960, or anything under XACT_ABORT).
+    /// The batch, and the transaction is rolled back (1205, 3960, or anything under `XACT_ABORT`).
     Transaction,
 }
 

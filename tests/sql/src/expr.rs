@@ -121,7 +121,7 @@ pub(crate) enum Expr {
     },
     Scalar(Subquery),
     Exists(Subquery, bool),
-    /// TRY_CAST and friends: NULL where the inner one fails to convert.
+    /// `TRY_CAST` and friends: NULL where the inner one fails to convert.
     Try(Box<Expr>),
 }
 

@@ -92,7 +92,7 @@ pub(crate) fn bind(
                     .push(binder.compare(Comparison::Equal, expr(0)?, binder.expr(pair[0], level)?)?.expr);
                 results.push(binder.expr(pair[1], level)?);
             }
-            results.push(if asts.len() % 2 == 0 {
+            results.push(if asts.len().is_multiple_of(2) {
                 expr(asts.len() - 1)?
             } else {
                 Typed::constant(Value::Null, DataType::Null)

@@ -9,7 +9,7 @@ use crate::{
     value::{Value, Variant},
 };
 
-/// Compact JSON, as TO_JSON and a cast to VARCHAR show it.
+/// Compact JSON, as `TO_JSON` and a cast to VARCHAR show it.
 pub(crate) fn text_of(variant: &Variant) -> String {
     let mut text = String::new();
     write_variant(&mut text, variant);

@@ -113,12 +113,11 @@ impl Locks {
             (Waiting { locks: self, id }, woken)
         };
         loop {
-            let outcome = match deadline {
-                Some(deadline) => tokio::time::timeout_at(deadline, &mut woken).await.is_ok(),
-                None => {
-                    let _ = (&mut woken).await;
-                    true
-                }
+            let outcome = if let Some(deadline) = deadline {
+                tokio::time::timeout_at(deadline, &mut woken).await.is_ok()
+            } else {
+                let _ = (&mut woken).await;
+                true
             };
             let mut table = self.table();
             if table.try_grant(transaction, &resource, mode, waiter.id) {

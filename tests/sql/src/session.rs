@@ -49,9 +49,9 @@ pub struct Identity {
     pub database: Option<String>,
     /// The current schema; None: `dbo` or `PUBLIC`.
     pub schema: Option<String>,
-    /// What APP_NAME() answers.
+    /// What `APP_NAME()` answers.
     pub application: String,
-    /// What HOST_NAME() answers.
+    /// What `HOST_NAME()` answers.
     pub host: String,
 }
 
@@ -146,7 +146,7 @@ impl Session {
         }
     }
 
-    /// The session's number: @@SPID, CURRENT_SESSION().
+    /// The session's number: @@SPID, `CURRENT_SESSION()`.
     pub fn id(&self) -> u64 {
         self.id
     }
@@ -171,7 +171,7 @@ impl Session {
         self.transaction.as_ref().is_some_and(|transaction| !transaction.implicit)
     }
 
-    /// The open transaction's number, as CURRENT_TRANSACTION() shows it; also the TDS transaction descriptor.
+    /// The open transaction's number, as `CURRENT_TRANSACTION()` shows it; also the TDS transaction descriptor.
     pub fn transaction_id(&self) -> Option<u64> {
         self.transaction
             .as_ref()
@@ -198,7 +198,7 @@ impl Session {
         self.execute_with(sql, &[]).await
     }
 
-    /// The same with parameters: `@name` (sp_executesql) or `?` and `:1` in order (Snowflake's bindings).
+    /// The same with parameters: `@name` (`sp_executesql`) or `?` and `:1` in order (Snowflake's bindings).
     pub async fn execute_with(
         &mut self,
         sql: &str,

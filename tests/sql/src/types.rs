@@ -131,7 +131,7 @@ pub enum DataType {
     UniqueIdentifier,
     /// xml: values are text.
     Xml,
-    /// sql_variant: values are `Value::Typed`.
+    /// `sql_variant`: values are `Value::Typed`.
     SqlVariant,
 
     // Snowflake.
@@ -156,17 +156,17 @@ pub enum DataType {
         /// Bytes.
         length: u32,
     },
-    /// TIMESTAMP_NTZ(n): values are `Value::DateTime`.
+    /// `TIMESTAMP_NTZ(n)`: values are `Value::DateTime`.
     TimestampNtz {
         /// Fractional digits, 0..=9.
         scale: u8,
     },
-    /// TIMESTAMP_LTZ(n): values are `Value::DateTimeOffset` in the session's zone (UTC).
+    /// `TIMESTAMP_LTZ(n)`: values are `Value::DateTimeOffset` in the session's zone (UTC).
     TimestampLtz {
         /// Fractional digits, 0..=9.
         scale: u8,
     },
-    /// TIMESTAMP_TZ(n): values are `Value::DateTimeOffset`.
+    /// `TIMESTAMP_TZ(n)`: values are `Value::DateTimeOffset`.
     TimestampTz {
         /// Fractional digits, 0..=9.
         scale: u8,

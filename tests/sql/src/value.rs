@@ -50,7 +50,7 @@ pub enum Value {
     Uuid([u8; 16]),
     /// VARIANT, OBJECT, ARRAY.
     Variant(Arc<Variant>),
-    /// sql_variant: a value with its own type.
+    /// `sql_variant`: a value with its own type.
     Typed(Arc<(DataType, Value)>),
 }
 

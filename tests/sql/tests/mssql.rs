@@ -150,3 +150,33 @@ async fn a_reader_in_mid_result_is_untouched_by_writers() {
     assert_eq!(result.count(), 59_999);
     assert_eq!(ok(&mut two, "SELECT COUNT(*) FROM t").await, "0");
 }
+
+#[tokio::test]
+async fn sixty_thousand_wide_rows_are_aggregated_in_well_under_a_second_per_range() {
+    let (_db, mut s) = mssql();
+    ok(&mut s, "CREATE TABLE w (id int NOT NULL PRIMARY KEY, a int, b decimal(18,4), c nvarchar(20), d datetime2(7))").await;
+    let row = |id: i64| {
+        use keyferry_sql::{Decimal, Value};
+        let at = Value::DateTime { days: 730_000 + (id % 1000) as i32, ns: 12_345_600 };
+        Ok([
+            Value::Int(id),
+            Value::Int(id % 7),
+            Value::Decimal(Decimal::new(i128::from(id), 4)),
+            Value::text("text"),
+            at,
+        ]
+        .into())
+    };
+    s.append("w", &[], (0..60_000).map(row)).await.unwrap();
+    let ticks = "SUM(CAST(DATEDIFF(day, CAST('0001-01-01' AS date), d) AS decimal(38,0)) * 864000000000 + CAST(DATEPART(hour,d)*3600+DATEPART(minute,d)*60+DATEPART(second,d) AS bigint)*10000000 + DATEPART(nanosecond,d)/100)";
+    let start = std::time::Instant::now();
+    for chunk in 0..20 {
+        let (low, high) = (chunk * 3_000, (chunk + 1) * 3_000);
+        let sql = format!(
+            "SELECT COUNT_BIG(*), SUM(CAST(a AS decimal(38,0))), SUM(DATALENGTH(c)), {ticks} FROM w WHERE [id] >= {low} AND [id] < {high}"
+        );
+        assert!(ok(&mut s, &sql).await.starts_with("3000|"));
+    }
+    assert!(start.elapsed() < std::time::Duration::from_secs(20), "{:?}", start.elapsed());
+    println!("20 ranges: {:?}", start.elapsed());
+}

@@ -473,12 +473,11 @@ pub(crate) fn exact(value: &Value) -> Decimal {
 }
 
 pub(crate) fn join_texts(a: &Text, b: &Text) -> Text {
-    match (a.as_str(), b.as_str()) {
-        (Some(a), Some(b)) => Text::from([a, b].concat()),
-        _ => {
-            let mut units = a.utf16();
-            units.extend(b.utf16());
-            Text::from_utf16(&units)
-        }
+    if let (Some(a), Some(b)) = (a.as_str(), b.as_str()) {
+        Text::from([a, b].concat())
+    } else {
+        let mut units = a.utf16();
+        units.extend(b.utf16());
+        Text::from_utf16(&units)
     }
 }

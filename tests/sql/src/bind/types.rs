@@ -53,9 +53,7 @@ fn mssql(
     let sized = |default: u16, limit: u32| -> Result<u16, SqlError> {
         match first.clone()? {
             None => Ok(default),
-            Some(length) if length == 0 => {
-                Err(SqlError::mssql(1001, "Line 1: Length or precision specification 0 is invalid."))
-            }
+            Some(0) => Err(SqlError::mssql(1001, "Line 1: Length or precision specification 0 is invalid.")),
             Some(length) if length > limit => Err(SqlError::mssql(
                 131,
                 format!(

@@ -37,14 +37,12 @@ pub(crate) fn to_text(cast: &Cast, value: &Value, from: &DataType, to: &DataType
             1 => format!("0x{}", hex(bytes)),
             2 => hex(bytes),
             _ => {
-                return Ok(match to.collation().filter(|_| to.has_code_page()) {
-                    Some(collation) => collation.decode(bytes),
-                    None => {
-                        let units = bytes
-                            .chunks(2)
-                            .map(|pair| u16::from_le_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
-                        Text::from_utf16(&units.collect::<Vec<_>>())
-                    }
+                return Ok(if let Some(collation) = to.collation().filter(|_| to.has_code_page()) {
+                    collation.decode(bytes)
+                } else {
+                    let units =
+                        bytes.chunks(2).map(|pair| u16::from_le_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
+                    Text::from_utf16(&units.collect::<Vec<_>>())
                 });
             }
         },

@@ -1,4 +1,4 @@
-//! The `sys` views and INFORMATION_SCHEMA of SQL Server.
+//! The `sys` views and `INFORMATION_SCHEMA` of SQL Server.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     value::Value,
 };
 
-/// Types by name: system_type_id, user_type_id, max_length, precision, scale.
+/// Types by name: `system_type_id`, `user_type_id`, `max_length`, precision, scale.
 const TYPES: &[(&str, i64, i64, i64, i64, i64)] = &[
     ("image", 34, 34, 16, 0, 0),
     ("text", 35, 35, 16, 0, 0),
@@ -47,12 +47,12 @@ const TYPES: &[(&str, i64, i64, i64, i64, i64)] = &[
     ("xml", 241, 241, -1, 0, 0),
 ];
 
-/// TYPE_NAME.
+/// `TYPE_NAME`.
 pub(crate) fn type_name(id: i64) -> Option<&'static str> {
     TYPES.iter().find(|ty| ty.2 == id).map(|ty| ty.0)
 }
 
-/// system_type_id, max_length, precision, scale of a column's type.
+/// `system_type_id`, `max_length`, precision, scale of a column's type.
 fn facts(ty: &DataType) -> (i64, i64, i64, i64) {
     let row = TYPES.iter().find(|row| row.0 == ty.name());
     let (id, length, precision, scale) = row.map_or((56, 4, 10, 0), |row| (row.1, row.3, row.4, row.5));
@@ -98,7 +98,7 @@ fn moment((days, ns): (i32, u64)) -> Value {
     Value::DateTime { days, ns: ns / 10_000_000 * 10_000_000 }
 }
 
-/// The full text of a type, as system_type_name shows it.
+/// The full text of a type, as `system_type_name` shows it.
 fn full_name(ty: &DataType) -> String {
     ty.to_string()
 }
@@ -745,7 +745,7 @@ fn information(binder: &Binder<'_>, database: &str, name: &str) -> Option<Sheet>
     })
 }
 
-/// sys.dm_exec_describe_first_result_set(sql, parameters, 0).
+/// `sys.dm_exec_describe_first_result_set(sql`, parameters, 0).
 pub(crate) fn describe(binder: &Binder<'_>, values: &[Value]) -> Result<Bound, SqlError> {
     let mut sheet = Sheet::new(&[
         bit("is_hidden"),

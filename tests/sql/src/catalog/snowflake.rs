@@ -1,4 +1,4 @@
-//! INFORMATION_SCHEMA of Snowflake.
+//! `INFORMATION_SCHEMA` of Snowflake.
 
 use crate::{
     bind::{Binder, query::Bound},
@@ -218,7 +218,7 @@ pub(crate) fn view(binder: &Binder<'_>, parts: &[String]) -> Option<Bound> {
     Some(sheet.bound(name, "INFORMATION_SCHEMA"))
 }
 
-/// DATA_TYPE of INFORMATION_SCHEMA.COLUMNS.
+/// `DATA_TYPE` of `INFORMATION_SCHEMA.COLUMNS`.
 fn information_name(ty: &DataType) -> &'static str {
     match ty {
         DataType::Date => "DATE",

@@ -21,9 +21,9 @@ pub(crate) enum Kind {
     Average,
     Min,
     Max,
-    /// STRING_AGG, LISTAGG.
+    /// `STRING_AGG`, LISTAGG.
     Join,
-    /// MAX(x) of booleans: BOOLOR_AGG; MIN: BOOLAND_AGG.
+    /// MAX(x) of booleans: `BOOLOR_AGG`; MIN: `BOOLAND_AGG`.
     AnyValue,
     ArrayAgg,
     /// STDDEV, VARIANCE by Welford: sample or population.
@@ -62,7 +62,7 @@ pub(crate) struct Aggregate {
     pub overflow: SqlError,
     /// COUNT's results are integers of SQL Server or numbers of Snowflake.
     pub count_is_decimal: bool,
-    /// COUNT (not COUNT_BIG) overflows beyond int.
+    /// COUNT (not `COUNT_BIG`) overflows beyond int.
     pub count_limit: i64,
 }
 

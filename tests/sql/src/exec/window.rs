@@ -33,7 +33,7 @@ pub(crate) enum Kind {
     Aggregate(Box<Aggregate>),
 }
 
-/// Which rows of the partition an aggregate or FIRST_VALUE sees.
+/// Which rows of the partition an aggregate or `FIRST_VALUE` sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
     /// All of them.

@@ -66,13 +66,12 @@ impl Session {
             ["DROP", "DATABASE" | "SCHEMA", ..] => self.drop_words(tokens).map(|()| ok(Verb::Drop)),
             ["DROP", "ROLE" | "USER" | "LOGIN" | "WAREHOUSE" | "INDEX", ..]
             | ["UPDATE", "STATISTICS", ..]
-            | ["CHECKPOINT" | "DBCC" | "WAITFOR", ..]
+            | ["CHECKPOINT" | "DBCC" | "WAITFOR" | "SECONDARY", ..]
             | [
                 "ALTER",
                 "USER" | "WAREHOUSE" | "ACCOUNT" | "ROLE" | "LOGIN" | "AUTHORIZATION" | "SERVER",
                 ..,
-            ]
-            | ["SECONDARY", ..] => Ok(ok(Verb::Alter)),
+            ] => Ok(ok(Verb::Alter)),
             ["ALTER", "DATABASE", ..] => self.alter_database(tokens).map(|()| ok(Verb::Alter)),
             _ => Err(unsupported(self.dialect(), text(tokens))),
         }
@@ -265,7 +264,7 @@ impl Session {
         })
     }
 
-    /// ALTER DATABASE x SET ALLOW_SNAPSHOT_ISOLATION ON, and options without effect here.
+    /// ALTER DATABASE x SET `ALLOW_SNAPSHOT_ISOLATION` ON, and options without effect here.
     fn alter_database(&mut self, tokens: &[Token]) -> Result<(), SqlError> {
         let words: Vec<String> = tokens.iter().map(|token| word(Some(token))).collect();
         let Some(at) = words.iter().position(|word| word == "ALLOW_SNAPSHOT_ISOLATION") else {

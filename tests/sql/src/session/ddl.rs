@@ -134,7 +134,6 @@ impl Session {
         } else {
             self.definitions(&name, &create.columns, &create.constraints)?
         };
-        let count = rows.len();
         let owner = self.identity.role.clone();
         let seed = columns.iter().find_map(|def: &ColumnDef| def.identity).map_or(1, |(seed, _)| seed);
         let table = TableDef {
@@ -192,11 +191,7 @@ impl Session {
                 }
             }
         }
-        let message = if create.query.is_some() && count > 0 {
-            format!("Table {} successfully created.", name.name)
-        } else {
-            format!("Table {} successfully created.", name.name)
-        };
+        let message = format!("Table {} successfully created.", name.name);
         Ok(done(Verb::Create, self.say(message)))
     }
 
@@ -751,7 +746,7 @@ impl Session {
                     ast::AlterColumnOperation::SetNotNull => next.columns[at].column.nullable = false,
                     ast::AlterColumnOperation::DropNotNull => next.columns[at].column.nullable = true,
                     ast::AlterColumnOperation::SetDefault { value } => {
-                        next.columns[at].default = Some(value.to_string())
+                        next.columns[at].default = Some(value.to_string());
                     }
                     ast::AlterColumnOperation::DropDefault => next.columns[at].default = None,
                     ast::AlterColumnOperation::SetDataType { data_type, .. } => {

@@ -95,12 +95,11 @@ impl Session {
             }
             Some(query) => {
                 let (rows, given): (exec::RowIter, Vec<ScopeColumn>) =
-                    match self.plain_values(&binder, query)? {
-                        Some(bound) => bound,
-                        None => {
-                            let (plan, given) = binder.query(query)?;
-                            (exec::open(&plan, &Frame::default())?, given)
-                        }
+                    if let Some(bound) = self.plain_values(&binder, query)? {
+                        bound
+                    } else {
+                        let (plan, given) = binder.query(query)?;
+                        (exec::open(&plan, &Frame::default())?, given)
                     };
                 let wanted = columns.len();
                 if given.len() != wanted {
@@ -194,8 +193,9 @@ impl Session {
         let state = self.db.state();
         let table = self.table(&state, parts)?;
         self.authorize(&state, &table, "INSERT")?;
-        self.options.identity_insert = Some(table.id);
+        let given = self.options.identity_insert.replace(table.id);
         let columns = self.column_places(&table, names, names);
+        self.options.identity_insert = given;
         let columns = columns?;
         let deltas = self.deltas();
         let mut made = Vec::new();
@@ -222,7 +222,6 @@ impl Session {
                 made.push(current.make(&row, || self.row_version()).map_err(|error| error.at_row(number))?);
             }
         }
-        self.options.identity_insert = None;
         let touched = made.len() as u64;
         let mut made = Some(made);
         self.change(&table, false, |_, _| {

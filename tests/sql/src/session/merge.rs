@@ -251,7 +251,7 @@ impl Session {
                         }
                     }
                 };
-                Ok(Clause { kind: clause.clause_kind.clone(), predicate, action })
+                Ok(Clause { kind: clause.clause_kind, predicate, action })
             })
             .collect()
     }

@@ -235,7 +235,7 @@ impl Session {
             *item = ast::SelectItem::UnnamedExpr(value);
         }
         let mut query = query.clone();
-        query.body = Box::new(ast::SetExpr::Select(Box::new(plain)));
+        *query.body = ast::SetExpr::Select(Box::new(plain));
         let ResultSet { columns, rows } = self.select(&query).await?;
         // Every row assigns; the last one stays.
         for row in rows {

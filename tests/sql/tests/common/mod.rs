@@ -5,24 +5,24 @@ use std::sync::Arc;
 
 use keyferry_sql::{Database, Dialect, Identity, Outcome, Session, SqlError, show};
 
-pub fn session(db: &Arc<Database>) -> Session {
+pub(crate) fn session(db: &Arc<Database>) -> Session {
     Session::new(db, Identity { user: "tester".to_owned(), ..Identity::default() })
 }
 
-pub fn mssql() -> (Arc<Database>, Session) {
+pub(crate) fn mssql() -> (Arc<Database>, Session) {
     let db = Database::new(Dialect::SqlServer, "shop");
     let session = session(&db);
     (db, session)
 }
 
-pub fn snowflake() -> (Arc<Database>, Session) {
+pub(crate) fn snowflake() -> (Arc<Database>, Session) {
     let db = Database::new(Dialect::Snowflake, "SHOP");
     let session = session(&db);
     (db, session)
 }
 
 /// Runs a batch; each result set as lines of values joined by `|`, each count as `n rows`.
-pub async fn run(session: &mut Session, sql: &str) -> Result<String, SqlError> {
+pub(crate) async fn run(session: &mut Session, sql: &str) -> Result<String, SqlError> {
     let dialect = session.database().dialect();
     let mut out = Vec::new();
     for outcome in session.execute(sql).await {
@@ -47,11 +47,11 @@ pub async fn run(session: &mut Session, sql: &str) -> Result<String, SqlError> {
     Ok(out.join("\n"))
 }
 
-pub async fn ok(session: &mut Session, sql: &str) -> String {
+pub(crate) async fn ok(session: &mut Session, sql: &str) -> String {
     run(session, sql).await.unwrap_or_else(|error| panic!("{sql}\n{} {}", error.number, error.message))
 }
 
-pub async fn fails(session: &mut Session, sql: &str) -> SqlError {
+pub(crate) async fn fails(session: &mut Session, sql: &str) -> SqlError {
     match run(session, sql).await {
         Ok(rows) => panic!("{sql}\nwas expected to fail and gave:\n{rows}"),
         Err(error) => error,
@@ -59,7 +59,7 @@ pub async fn fails(session: &mut Session, sql: &str) -> SqlError {
 }
 
 /// Checks pairs of SQL and expected text, and shows every mismatch.
-pub async fn table(session: &mut Session, cases: &[(&str, &str)]) {
+pub(crate) async fn table(session: &mut Session, cases: &[(&str, &str)]) {
     let mut wrong = Vec::new();
     for (sql, expected) in cases {
         let found = match run(session, sql).await {
