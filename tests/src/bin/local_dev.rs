@@ -37,8 +37,14 @@ struct Arguments {
     judge: Vec<PathBuf>,
 }
 
-fn main() -> Result<ExitCode> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    start(&Arguments::parse()).unwrap_or_else(|error| {
+        eprintln!("local-dev: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn start(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(plan) = &arguments.decoy {
         demo::hold_decoy(plan)?;
     }

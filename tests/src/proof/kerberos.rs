@@ -18,7 +18,7 @@ use aes::{
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use hmac::{Hmac, Mac as _};
-use sha1::Sha1;
+use sha1::{Digest as _, Sha1};
 
 /// What one reply revealed.
 #[derive(Clone, Debug)]
@@ -135,7 +135,7 @@ fn reveal_service(
         let opened = match subkey {
             Some(subkey) => {
                 found.push(Revealed { what: "TGS subkey", bytes: subkey.to_vec() });
-                unseal(subkey, 9, sealed)?
+                unseal(subkey, 9, sealed).or_else(|_| unseal(&strengthened(reply, subkey, session)?, 9, sealed))?
             }
             None => unseal(session, 8, sealed)?,
         };
@@ -143,6 +143,45 @@ fn reveal_service(
         return Ok(());
     }
     bail!("no session key opens a TGS-REQ that went to the KDC")
+}
+
+/// FAST (RFC 6113): the reply key is combined with one that travels under the armor key, usage 52.
+fn strengthened(reply: &[u8], subkey: &[u8], session: &[u8]) -> Result<Vec<u8>> {
+    const PA_FX_FAST: [u8; 2] = [0x00, 0x88];
+    let armor = combine(subkey, session, b"subkeyarmor", b"ticketarmor")?;
+    let mut rest = Der(reply).path(&[0x6d, 0x30, 0xa2, 0x30])?;
+    while let Some((_, padata, tail)) = element(rest) {
+        rest = tail;
+        if Der(padata).path(&[0xa1, 0x02])? == PA_FX_FAST {
+            let value = Der(padata).path(&[0xa2, 0x04])?;
+            let sealed = Der(value).path(&[0xa0, 0x30, 0xa0, 0x30, 0xa2, 0x04])?;
+            let response = unseal(&armor, 52, sealed)?;
+            let strength = Der(&response).path(&[0x30, 0xa1, 0x30, 0xa1, 0x04])?;
+            return combine(strength, subkey, b"strengthenkey", b"replykey");
+        }
+    }
+    bail!("a TGS-REP that neither its subkey nor FAST explains")
+}
+
+/// KRB-FX-CF2 of RFC 6113.
+fn combine(a: &[u8], b: &[u8], pepper_a: &[u8], pepper_b: &[u8]) -> Result<Vec<u8>> {
+    let (a, b) = (prf_plus(a, pepper_a)?, prf_plus(b, pepper_b)?);
+    Ok(a.iter().zip(b).map(|(a, b)| a ^ b).collect())
+}
+
+fn prf_plus(key: &[u8], pepper: &[u8]) -> Result<Vec<u8>> {
+    let derived = derive_from(key, b"prf")?;
+    let mut out = Vec::new();
+    for counter in 1_u8.. {
+        if out.len() >= key.len() {
+            break;
+        }
+        let hash = Sha1::new().chain_update([counter]).chain_update(pepper).finalize();
+        let block: [u8; 16] = std::array::from_fn(|at| hash[at]);
+        out.extend_from_slice(&encrypt_block(&derived, block)?);
+    }
+    out.truncate(key.len());
+    Ok(out)
 }
 
 /// EncKDCRepPart: `[APPLICATION 25|26] SEQUENCE { [0] EncryptionKey { [0] type, [1] OCTET STRING }, … }`.
@@ -234,11 +273,16 @@ fn unseal(key: &[u8], usage: u32, sealed: &[u8]) -> Result<Vec<u8>> {
     Ok(plain[16..].to_vec())
 }
 
-/// RFC 3961 DK: encrypts the folded constant until there are enough bytes.
+/// The key for one usage: encryption (0xaa) or integrity (0x55).
 fn derive(key: &[u8], usage: u32, kind: u8) -> Result<Vec<u8>> {
     let mut constant = usage.to_be_bytes().to_vec();
     constant.push(kind);
-    let mut block: [u8; 16] = fold(&constant, 16).try_into().ok().context("fold")?;
+    derive_from(key, &constant)
+}
+
+/// RFC 3961 DK: encrypts the folded constant until there are enough bytes.
+fn derive_from(key: &[u8], constant: &[u8]) -> Result<Vec<u8>> {
+    let mut block: [u8; 16] = fold(constant, 16).try_into().ok().context("fold")?;
     let mut out = Vec::new();
     while out.len() < key.len() {
         block = encrypt_block(key, block)?;
