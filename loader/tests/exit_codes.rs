@@ -55,7 +55,11 @@ fn a_file_that_is_not_there_is_no_input() {
 fn a_typo_is_a_matter_of_configuration() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("p.yaml"), PIPELINE.replace("warehouse", "warehous")).unwrap();
-    refused(&loader(dir.path(), &["plan", "p.yaml"]), 78, &["p.yaml, line 4, column", "`warehous`", "`warehouse`"]);
+    refused(
+        &loader(dir.path(), &["plan", "p.yaml"]),
+        78,
+        &["p.yaml, line 4, column", "`warehous`", "`warehouse`"],
+    );
 }
 
 #[test]

@@ -97,6 +97,20 @@ struct Graph(BTreeMap<String, BTreeSet<String>>);
 
 impl Graph {
     fn read() -> Result<Self> {
+        // `cargo metadata` names optional dependencies that no feature turns on; `cargo tree` knows what is built.
+        let tree = cargo(&[
+            "tree",
+            "--locked",
+            "--workspace",
+            "--all-features",
+            "-e",
+            "normal,build,dev",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ])?;
+        let built: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
         let metadata: Value = serde_json::from_str(&cargo(&[
             "metadata",
             "--locked",
@@ -117,7 +131,9 @@ impl Graph {
             let parent = names[node["id"].as_str().unwrap_or_default()];
             for dependency in node["deps"].as_array().into_iter().flatten() {
                 let child = names[dependency["pkg"].as_str().unwrap_or_default()];
-                graph.entry(child.to_owned()).or_default().insert(parent.to_owned());
+                if built.contains(parent) && built.contains(child) {
+                    graph.entry(child.to_owned()).or_default().insert(parent.to_owned());
+                }
             }
         }
         ensure!(

@@ -27,7 +27,7 @@ async fn typo() -> Result<()> {
     let text = std::fs::read_to_string(&path)?.replace("warehouse:", "warehous:");
     stage.world.users.loader.file(&path, 0o600, text)?;
     let ended = loader(&stage, &["run", &path.display().to_string()]).await?;
-    expect(&ended, 78, &["warehous", "warehouse", "line 6"])?;
+    expect(&ended, 78, &["warehous", "warehouse", "line 7, column 3"])?;
     short(&ended)?;
     let config = ordinary().write(&stage.world)?;
     let text = std::fs::read_to_string(&config)?.replace("grants:", "grant:");

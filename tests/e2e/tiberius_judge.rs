@@ -51,7 +51,11 @@ async fn agree(table: Table) -> Result<()> {
             let (our, their) = (&ours[row][column], &theirs[row][column]);
             let name = &table.columns[column];
             ensure!(our == expected, "row {row}, {name}: made {expected}, our reader {our}");
-            ensure!(same(their, expected), "row {row}, {name}: made {expected}, tiberius {their}");
+            // tiberius does not look at a collation's UTF-8 flag and decodes such a column as Windows-1252.
+            ensure!(
+                name == "utf8" || same(their, expected),
+                "row {row}, {name}: made {expected}, tiberius {their}"
+            );
         }
     }
     stage.end(Some(broker)).await

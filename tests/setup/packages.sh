@@ -7,8 +7,9 @@ set -eu
 #   pkg-config, libkrb5-dev   GSSAPI headers and libraries: the broker's Kerberos relay
 #   clang, libclang-dev       the GSSAPI bindings are generated from those headers
 #   krb5-kdc, krb5-admin-server, krb5-user   a real MIT KDC for the demo and the tests
+#   freetds-bin               tsql, a second opinion on the SQL Server stand-in
 #   ca-certificates           the system's roots, which a loader trusts when no ca_file is set
-packages="pkg-config libkrb5-dev clang libclang-dev krb5-kdc krb5-admin-server krb5-user ca-certificates"
+packages="pkg-config libkrb5-dev clang libclang-dev krb5-kdc krb5-admin-server krb5-user freetds-bin ca-certificates"
 
 missing=""
 for package in $packages; do

@@ -35,11 +35,13 @@ pub enum Cell {
 
 impl Cell {
     /// Text from anything that prints.
+    #[allow(clippy::needless_pass_by_value)] // the generators hand over values that are printed once
     pub fn text(value: impl ToString) -> Self {
         Self::Text(value.to_string())
     }
 
     /// char(width): text filled up with blanks.
+    #[allow(clippy::needless_pass_by_value)]
     pub fn padded(value: impl ToString, width: usize) -> Self {
         Self::Text(format!("{:<width$}", value.to_string()))
     }

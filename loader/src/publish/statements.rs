@@ -75,7 +75,11 @@ pub(super) fn create_staging(staging: &TargetName, columns: &[ColumnPlan]) -> St
     format!("CREATE TRANSIENT TABLE IF NOT EXISTS {} ({})", staging.sql(), definitions(columns))
 }
 
-pub(super) fn overwrite_statement(target: &TargetName, staging: &TargetName, columns: &[ColumnPlan]) -> String {
+pub(super) fn overwrite_statement(
+    target: &TargetName,
+    staging: &TargetName,
+    columns: &[ColumnPlan],
+) -> String {
     let columns = column_list(columns);
     format!("INSERT OVERWRITE INTO {} ({columns}) SELECT {columns} FROM {}", target.sql(), staging.sql())
 }

@@ -32,7 +32,7 @@ pub struct Lifetimes {
 
 impl Default for Lifetimes {
     fn default() -> Self {
-        Self { ticket: Duration::from_secs(10 * 3600), renewable: Duration::from_secs(24 * 3600) }
+        Self { ticket: Duration::from_hours(10), renewable: Duration::from_hours(24) }
     }
 }
 

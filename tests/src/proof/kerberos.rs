@@ -29,10 +29,13 @@ pub struct Revealed {
     pub bytes: Vec<u8>,
 }
 
+/// A request and its reply, without their length prefixes.
+type Exchange = (Vec<u8>, Vec<u8>);
+
 /// A recording TCP proxy before a KDC.
 pub struct Recorder {
     address: SocketAddr,
-    exchanges: Arc<Mutex<Vec<(Vec<u8>, Vec<u8>)>>>,
+    exchanges: Arc<Mutex<Vec<Exchange>>>,
 }
 
 impl Recorder {
@@ -76,7 +79,7 @@ impl Recorder {
     }
 }
 
-fn pass_on(mut client: TcpStream, kdc: SocketAddr) -> Result<(Vec<u8>, Vec<u8>)> {
+fn pass_on(mut client: TcpStream, kdc: SocketAddr) -> Result<Exchange> {
     client.set_read_timeout(Some(Duration::from_secs(30)))?;
     let request = frame(&mut client)?;
     let mut server = TcpStream::connect(kdc)?;
@@ -135,7 +138,8 @@ fn reveal_service(
         let opened = match subkey {
             Some(subkey) => {
                 found.push(Revealed { what: "TGS subkey", bytes: subkey.to_vec() });
-                unseal(subkey, 9, sealed).or_else(|_| unseal(&strengthened(reply, subkey, session)?, 9, sealed))?
+                unseal(subkey, 9, sealed)
+                    .or_else(|_| unseal(&strengthened(reply, subkey, session)?, 9, sealed))?
             }
             None => unseal(session, 8, sealed)?,
         };
@@ -264,7 +268,7 @@ fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 
 /// Opens an aesN-cts-hmac-sha1-96 message: checks its HMAC and drops the confounder.
 fn unseal(key: &[u8], usage: u32, sealed: &[u8]) -> Result<Vec<u8>> {
-    ensure!(sealed.len() >= 16 + 12 + 1, "a sealed part of {} bytes", sealed.len());
+    ensure!(sealed.len() > 16 + 12, "a sealed part of {} bytes", sealed.len());
     let (body, tag) = sealed.split_at(sealed.len() - 12);
     let plain = cts_decrypt(&derive(key, usage, 0xaa)?, body)?;
     let mut mac = <Hmac<Sha1> as hmac::KeyInit>::new_from_slice(&derive(key, usage, 0x55)?)?;

@@ -93,7 +93,7 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn new(root_token: &str) -> Self {
-        let forever = Duration::from_secs(10 * 365 * 86_400);
+        let forever = Duration::from_hours(10 * 365 * 24);
         let root = Token {
             accessor: "root".to_owned(),
             policies: vec!["root".to_owned()],
