@@ -101,6 +101,7 @@ pub(super) async fn run(dir: &Path, wishes: &Wishes) -> Result<bool> {
     wire(&world, &mut proofs).await?;
     separation(&world, &mut proofs);
     proofs.print();
+    say_what_was_searched_for(&world)?;
     println!(
         "loader {:.1} s, everything {:.1} s; profile {}",
         loader_time.as_secs_f64(),
@@ -220,6 +221,14 @@ fn leaks(moments: &[Moment], proofs: &mut Proofs) {
             control.found == control.planted && control.planted > 0,
         );
     }
+}
+
+fn say_what_was_searched_for(world: &World) -> Result<()> {
+    let mut kinds: Vec<String> = world.needles()?.into_iter().map(|needle| needle.name).collect();
+    kinds.sort();
+    kinds.dedup();
+    println!("searched for: {}", kinds.join(", "));
+    Ok(())
 }
 
 async fn compare(auditor: &mut Auditor, tables: &[Table], proofs: &mut Proofs) -> Result<()> {
