@@ -1,6 +1,6 @@
 //! The contract has no field in which a long-lived secret could travel.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -61,6 +61,7 @@ const REVIEWED: &[(&str, &str)] = &[
 ];
 
 pub(crate) fn trials(trials: &mut Vec<Trial>) {
+    trials.push(test("the_readmes_configuration_files_are_accepted", readme_samples));
     trials.push(test("every_text_or_bytes_field_of_the_contract_was_reviewed", every_field_was_reviewed));
 }
 
@@ -85,6 +86,24 @@ async fn every_field_was_reviewed() -> Result<()> {
         let name = field.to_lowercase();
         ensure!(!words.iter().any(|word| name.contains(word)), "{field} sounds like a secret");
     }
+    Ok(())
+}
+
+async fn readme_samples() -> Result<()> {
+    let readme = include_str!("../../README.md");
+    let sample = |name: &str| {
+        let start = readme
+            .find(&format!("```yaml\n# {name}"))
+            .with_context(|| format!("the README has no {name}"))?;
+        let text = &readme[start + "```yaml\n".len()..];
+        text.split_once("```").map(|(text, _)| text).context("a sample without an end")
+    };
+    let folder = Path::new("/etc/keyferry");
+    keyferry_broker::config::Config::parse(sample("broker.yaml")?, &folder.join("broker.yaml"), folder)?;
+    keyferry_loader::config::Pipeline::parse(
+        Path::new("/etc/keyferry/pipeline.yaml"),
+        sample("pipeline.yaml")?,
+    )?;
     Ok(())
 }
 

@@ -15,5 +15,5 @@ if [ -s "$unproved" ]; then
     echo "NOT PROVED in this run (run as root to prove): $(wc -l <"$unproved")"
     sed 's/^/  /' "$unproved"
 else
-    echo "Everything was proved; nothing was left out."
+    echo "Nothing was left out for want of root."
 fi

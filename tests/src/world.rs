@@ -46,6 +46,10 @@ const TENANT: &str = "9f3c1d52-5a7e-4a55-9d0f-5d2f4c1b7a10";
 const LOADER_APP: &str = "2b1d8f0a-6c11-4f0e-8f39-0d6f3f0c9a01";
 const AUDITOR_APP: &str = "2b1d8f0a-6c11-4f0e-8f39-0d6f3f0c9a02";
 
+/// The set-up files that a user gets are the ones that the stand-ins are set up with.
+const VAULT_POLICY: &str = include_str!("../../deploy/vault/loader-policy.hcl");
+const SNOWFLAKE_SETUP: &str = include_str!("../../deploy/snowflake/setup.sql");
+
 /// How a world differs from the ordinary one.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -139,7 +143,7 @@ pub struct World {
     pub target: Arc<Database>,
     /// What must never leave the broker.
     pub secrets: Secrets,
-    private: PathBuf,
+    private: Private,
     auditor_secret: String,
 }
 
@@ -176,7 +180,7 @@ impl World {
         let snowflake = start_snowflake(&authority, &entra, &target, options).await?;
 
         let (role_id, secret_id) = fill_vault(&vault, options, &client_secret, &keytab)?;
-        let private = private_folder(users.broker)?;
+        let private = Private::new(users.broker)?;
         let secrets = Secrets { role_id, secret_id, client_secret, keytab };
         users.broker.folder(&dir.join("broker"), 0o700)?;
         users.loader.folder(&dir.join("loader"), 0o700)?;
@@ -212,7 +216,7 @@ impl World {
 
     /// The folder on tmpfs where the broker keeps the keytab.
     pub fn private(&self) -> &Path {
-        &self.private
+        &self.private.0
     }
 
     /// Creates sample tables in the source and fills them.
@@ -329,7 +333,6 @@ impl World {
         self.kdc.stop();
         self.sqlserver.stop().await;
         self.snowflake.stop().await;
-        drop(fs::remove_dir_all(&self.private));
     }
 }
 
@@ -351,10 +354,7 @@ fn fill_vault(
     client_secret: &str,
     keytab: &[u8],
 ) -> Result<(String, String)> {
-    vault.write_policy(
-        "loader",
-        "path \"secret/data/pipelines/mssql_to_snowflake\" { capabilities = [\"read\"] }",
-    )?;
+    vault.write_policy("loader", VAULT_POLICY)?;
     vault.put(
         "secret",
         "pipelines/mssql_to_snowflake",
@@ -413,12 +413,11 @@ async fn start_snowflake(
     options: &Options,
 ) -> Result<snowflake::Handle> {
     let mut admin = Session::new(database, Identity::default());
-    for statement in [
-        "CREATE SCHEMA IF NOT EXISTS RAW_ZONE.SALES",
-        "GRANT USAGE ON DATABASE RAW_ZONE TO ROLE LOADER",
-        "GRANT USAGE, CREATE TABLE, CREATE STAGE ON SCHEMA RAW_ZONE.SALES TO ROLE LOADER",
-        "GRANT USAGE ON DATABASE RAW_ZONE TO ROLE READER",
-    ] {
+    let extra = ["CREATE ROLE IF NOT EXISTS READER", "GRANT USAGE ON DATABASE RAW_ZONE TO ROLE READER"];
+    let commentless: String =
+        SNOWFLAKE_SETUP.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n");
+    let statements = commentless.split(';').map(str::trim).filter(|text| !text.is_empty()).chain(extra);
+    for statement in statements {
         for outcome in admin.execute(statement).await {
             outcome.map_err(|error| anyhow::anyhow!("{statement}: {error}"))?;
         }
@@ -448,10 +447,21 @@ async fn start_snowflake(
     snowflake::Server::start(config).await.context("start the Snowflake stand-in")
 }
 
-/// A folder of the broker's own on tmpfs, where the keytab may lie.
-fn private_folder(owner: User) -> Result<PathBuf> {
-    let path = Path::new("/dev/shm").join(format!("keyferry-{}", uuid::Uuid::new_v4().simple()));
-    owner.folder(&path, 0o700)
+/// A folder on tmpfs that goes with its world, however that ends.
+struct Private(PathBuf);
+
+impl Private {
+    /// A folder of the broker's own, where the keytab may lie.
+    fn new(owner: User) -> Result<Self> {
+        let path = Path::new("/dev/shm").join(format!("keyferry-{}", uuid::Uuid::new_v4().simple()));
+        Ok(Self(owner.folder(&path, 0o700)?))
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
 }
 
 fn value(cell: &Cell) -> Value {

@@ -123,7 +123,8 @@ impl Kdc {
     }
 
     fn kadmin(&self, request: &str) -> Result<()> {
-        self.run("kadmin.local", &["-r", &self.realm, "-q", request])
+        // A user without an entry in the system's database has no name to act under unless one is given.
+        self.run("kadmin.local", &["-r", &self.realm, "-p", "admin/local", "-q", request])
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> Result<()> {
