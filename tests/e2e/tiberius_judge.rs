@@ -11,7 +11,7 @@ use arrow_array::{
     Int16Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray, TimestampMillisecondArray,
 };
 use keyferry_e2e::{
-    process::Process,
+    process::{Process, copy_program},
     sample::{Cell, Table, decimal_text, every_type, float_text, text},
     world::PipelineSetup,
 };
@@ -73,7 +73,7 @@ fn same(theirs: &str, expected: &str) -> bool {
 async fn our_rows(stage: &Stage, table: &str) -> Result<Vec<Vec<String>>> {
     let pipeline = PipelineSetup::of(&[table]).write(&stage.world, "pipeline")?;
     let program = stage.world.dir.join("e2e.bin");
-    fs::copy(std::env::current_exe()?, &program)?;
+    copy_program(&std::env::current_exe()?, &program)?;
     let arguments = ["--read-rows".to_owned(), pipeline.display().to_string()];
     let child = Process::start(
         "reader",

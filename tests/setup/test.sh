@@ -9,7 +9,7 @@ rm -f "$unproved"
 features="keyferry-loader/failpoints"
 echo "test: building (profile dev, opt-level 1; the first time takes some minutes)"
 cargo build --locked --workspace --bins --features "$features"
-KEYFERRY_NOT_PROVED="$PWD/$unproved" cargo test --locked --workspace --features "$features"
+KEYFERRY_NOT_PROVED="$PWD/$unproved" cargo test --locked --workspace --no-fail-fast --features "$features"
 echo
 if [ -s "$unproved" ]; then
     echo "NOT PROVED in this run (run as root to prove): $(wc -l <"$unproved")"

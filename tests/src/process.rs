@@ -177,6 +177,20 @@ impl Drop for Process {
     }
 }
 
+/// Copies a program to where every user can reach it, unless it lies there already.
+///
+/// A process of its own does the copying: a file that this process had open for writing could still be open in a
+/// child that another thread forked just then, and would be "busy" when it is to be executed.
+pub fn copy_program(from: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        return Ok(());
+    }
+    let partial = to.with_extension("partial");
+    let status = Command::new("cp").arg(from).arg(&partial).status().context("run cp")?;
+    anyhow::ensure!(status.success(), "copy {} to {}: {status}", from.display(), to.display());
+    fs::rename(&partial, to).with_context(|| format!("rename {}", partial.display()))
+}
+
 /// The last lines of a log.
 pub fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();

@@ -27,7 +27,7 @@ use serde_json::json;
 
 pub use self::configs::{BrokerSetup, PipelineSetup};
 use crate::{
-    process::{Process, User, built},
+    process::{Process, User, built, copy_program},
     proof::{kerberos, kerberos::Recorder, needles::Needle, oracle::Access},
     sample::{Cell, Table},
 };
@@ -282,9 +282,7 @@ impl World {
     /// A built program, copied to where every user can reach it.
     fn program(&self, name: &str) -> Result<PathBuf> {
         let copy = self.dir.join(name.to_owned() + ".bin");
-        if !copy.exists() {
-            fs::copy(built(name)?, &copy).with_context(|| format!("copy {name}"))?;
-        }
+        copy_program(&built(name)?, &copy)?;
         Ok(copy)
     }
 

@@ -2,10 +2,10 @@
 
 use std::{fs, io::Write as _, path::Path, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::{
-    process::Process,
+    process::{Process, copy_program},
     proof::{needles::patterns, scan::Scanner},
     world::World,
 };
@@ -25,9 +25,7 @@ pub(super) fn control(world: &World, scanner: &Scanner, moment: &str) -> Result<
     let reachable = world.dir.join("loader").join(format!("decoy-{moment}"));
     world.users.loader.file(&reachable, 0o400, lines.join("\n"))?;
     let program = world.dir.join("local-dev.bin");
-    if !program.exists() {
-        fs::copy(std::env::current_exe()?, &program).context("copy local-dev")?;
-    }
+    copy_program(&std::env::current_exe()?, &program)?;
     let name = format!("decoy-{moment}");
     let arguments = ["--decoy".to_owned(), reachable.display().to_string()];
     let mut decoy =

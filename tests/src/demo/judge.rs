@@ -13,7 +13,7 @@ use keyferry_proto::{
 };
 
 use crate::{
-    process::{Process, User},
+    process::{Process, User, copy_program},
     world::{ACCOUNT, BrokerSetup, Options, TARGET_DATABASE, TARGET_SCHEMA, World},
 };
 
@@ -54,7 +54,7 @@ pub(super) async fn run(dir: &Path, command: &[PathBuf]) -> Result<bool> {
 /// The token as that user gets it: by a process of its own at the socket.
 async fn fetch(world: &World, judge: User) -> Result<String> {
     let program = world.dir.join("local-dev.bin");
-    std::fs::copy(std::env::current_exe()?, &program).context("copy local-dev")?;
+    copy_program(&std::env::current_exe()?, &program)?;
     let arguments =
         ["--get-token".to_owned(), world.socket().display().to_string(), world.users.broker.uid.to_string()];
     let caller = Process::start("get-token", &program, &arguments, &[], judge, &world.dir.join("logs"))?;

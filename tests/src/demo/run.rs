@@ -15,7 +15,7 @@ use super::{
     table::Proofs,
 };
 use crate::{
-    process::Process,
+    process::{Process, copy_program},
     proof::{
         oracle::Auditor,
         scan::{Report, Scanner},
@@ -277,9 +277,7 @@ async fn ledger(auditor: &mut Auditor, proofs: &mut Proofs) -> Result<()> {
 async fn wire(world: &World, proofs: &mut Proofs) -> Result<()> {
     let out = world.dir.join("loader").join("wire.bin");
     let program = world.dir.join("local-dev.bin");
-    if !program.exists() {
-        std::fs::copy(std::env::current_exe()?, &program).context("copy local-dev")?;
-    }
+    copy_program(&std::env::current_exe()?, &program)?;
     let arguments =
         ["--record-calls".to_owned(), world.socket().display().to_string(), out.display().to_string()];
     let caller =
