@@ -34,7 +34,7 @@ async fn typo() -> Result<()> {
     stage.world.users.broker.file(&config, 0o600, text)?;
     let broker = stage.world.spawn_broker(&["run", "--config", &config.display().to_string()])?;
     let ended = broker.wait(PATIENCE).await?;
-    expect(&ended, 78, &["grant", "grants", "line"])?;
+    expect(&ended, 78, &["grant", "grants", "broker.yaml:8:1"])?;
     short(&ended)?;
     stage.end(None).await
 }
