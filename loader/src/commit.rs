@@ -60,6 +60,7 @@ pub async fn commit(
     if let Err(error) = begin(session).await {
         return Err(chunk.failed(error.into()));
     }
+    fail::point("commit_begun");
     let committed = match chunk.load(session).await {
         Ok(committed) => committed,
         Err(error) => {
@@ -71,6 +72,7 @@ pub async fn commit(
     fail::point("after_commit_sent");
     sent.map_err(CommitError::Unknown)?;
     chunk.confirm(session).await?;
+    fail::point("after_commit");
     Ok(committed)
 }
 
@@ -103,10 +105,14 @@ impl Chunk<'_> {
         }
         fail::point("after_copy");
         self.ledger.lock(session).await.map_err(|error| self.failed(error))?;
+        fail::point("commit_locked");
         let done =
             session.execute(&self.fence(&query_id)).await.map_err(|error| self.failed(error.into()))?;
         match done.affected {
-            Some(1) => Ok(Committed { query_id }),
+            Some(1) => {
+                fail::point("commit_fenced");
+                Ok(Committed { query_id })
+            }
             Some(0) => Err(self.lost(session).await),
             _ => {
                 let guard = self.ledger.touched("a chunk's commit", &done, 1);

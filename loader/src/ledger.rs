@@ -165,8 +165,10 @@ impl Ledger {
         let key = self.key(run);
         self.begin_locked(session).await?;
         let work = async {
+            fail::point("claim_locked");
             let update = sql::claim(&self.name, key, chunk, &self.owner, self.lease);
             let done = session.execute(&update).await?;
+            fail::point("claim_updated");
             let state = session.execute(&sql::chunk_state(&self.name, key, chunk)).await?;
             match done.affected {
                 Some(1) => Ok(Claimed::Mine(Claim::new(run, chunk, self.attempt(&state)?))),

@@ -35,6 +35,7 @@ use self::{
 use crate::{
     config::Pipeline,
     encode::EncodeOptions,
+    fail,
     grants::Broker,
     ledger::{Ledger, Run, RunStatus},
     model::TargetName,
@@ -155,6 +156,7 @@ async fn load_and_publish(
     let started = Instant::now();
     let keeper = move_all(&loading, sessions.sibling(), pipeline).await?;
     tracing::debug!(seconds = started.elapsed().as_secs_f64(), "all chunks are loaded");
+    fail::point("all_loaded");
     *sessions = keeper;
     finish::verify_and_publish(&loading, plan, &resumed, shutdown, sessions).await
 }
@@ -170,7 +172,9 @@ async fn open_runs(ledger: &Ledger, plan: &Plan, sessions: &mut Sessions) -> Res
             let loaded = finish::loaded_chunks(&run);
             tracing::info!(table = %table.plan.source, run = run.run_id, loaded, chunks = run.chunks.len(), "resuming");
         }
+        fail::point("run_opened");
         persist!(sessions, session => publish::prepare(session, &table.plan, &run))?;
+        fail::point("staging_made");
         persist!(sessions, session => publish::clean_previous(session, ledger, &table.plan, &plan.stage))?;
         runs.push(run);
     }

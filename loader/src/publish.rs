@@ -88,7 +88,9 @@ pub async fn publish(
         roll_back(session).await;
         return Err(error);
     }
-    commit(session).await?;
+    let sent = commit(session).await;
+    fail::point("publish_sent");
+    sent?;
     confirm(session, ledger, run, chunks).await?;
     fail::point("after_publish");
     Ok(Published { rows, already: false })
@@ -113,9 +115,11 @@ async fn overwrite(
             found: done.affected.unwrap_or(0),
         });
     }
+    fail::point("overwritten");
     ledger.lock(session).await?;
     let change = advance(ledger.name(), ledger.key(run), "verified", "published");
     let done = session.execute(&change).await?;
+    fail::point("publish_marked");
     Ok(ledger.touched("the publication", &done, run.chunks.len() as u64)?)
 }
 
@@ -160,7 +164,9 @@ async fn clean_up(
     stage: &TargetName,
 ) -> Result<(), PublishError> {
     session.execute(&drop_statement(staging)).await?;
+    fail::point("staging_dropped");
     session.execute(&stage::remove_statement(stage, run_id)).await?;
+    fail::point("stage_removed");
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     config::Pipeline,
+    fail,
     ledger::{LedgerChunk, Run},
     model::{TablePlan, TargetName},
     plan::{Plan, PlannedTable},
@@ -45,8 +46,10 @@ pub(super) async fn verify_and_publish(
     for ((table, run), resumed) in plan.tables.iter().zip(&loading.runs).zip(resumed) {
         let started = Instant::now();
         let chunks = until(shutdown, verify_staging(loading, table, run, sessions)).await?;
+        fail::point("target_witnessed");
         let ledger = &loading.ledger;
         persist!(sessions, session => ledger.mark_verified(session, run))?;
+        fail::point("marked_verified");
         if shutdown.is_cancelled() {
             return Err(Failure::Interrupted);
         }

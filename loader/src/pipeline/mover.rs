@@ -16,6 +16,7 @@ use super::{
 use crate::{
     commit::ChunkFacts,
     encode::{EncodeOptions, FileWriter, SpooledFile},
+    fail,
     ledger::{Claim, Claimed},
     model::arrow_schema,
     stage::{self, StageError, StageTarget, StagedFile},
@@ -178,7 +179,9 @@ impl Encoder {
     ) -> Result<(), Failure> {
         let mut open: Option<FileWriter> = None;
         let hand_over = |writer: FileWriter| -> Result<(), Failure> {
-            files.blocking_send(writer.finish()?).map_err(|_| Failure::Lost("the upload"))
+            let file = writer.finish()?;
+            fail::point("encode_end");
+            files.blocking_send(file).map_err(|_| Failure::Lost("the upload"))
         };
         loop {
             match batches.blocking_recv() {
@@ -188,6 +191,7 @@ impl Encoder {
                         None => FileWriter::create(Arc::clone(&self.schema), &self.target, &self.options)?,
                     };
                     writer.write(&batch)?;
+                    fail::point("encode_batch");
                     drop((batch, permit));
                     if writer.file_bytes() >= self.file_bytes {
                         hand_over(writer)?;
@@ -216,6 +220,7 @@ async fn upload_all(
         let mut renewed = false;
         let uploaded = loop {
             let _waiting = loading.reader.progress.upload.start();
+            fail::point("before_upload");
             match stage::upload(&target, &name, &file, &loading.upload).await {
                 Err(StageError::CredentialsExpired { .. }) if !renewed => {
                     renewed = true;
@@ -225,6 +230,7 @@ async fn upload_all(
                 outcome => break outcome?,
             }
         };
+        fail::point("after_upload");
         staged.push(uploaded);
     }
     Ok(staged)

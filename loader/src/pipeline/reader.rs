@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::{Failure, queue::Work};
 use crate::{
     config::{Consistency, Pipeline},
+    fail,
     model::TablePlan,
     plan::{batch_bytes, sql},
     progress::Progress,
@@ -87,11 +88,13 @@ impl Reader {
         };
         connection.run(begin).await.map_err(failed)?;
         let witness = self.rows(connection, work, sink).await?;
+        fail::point("extract_end");
         if self.consistency == Consistency::PerChunk {
             let question = source_sql(plan, &work.range, self.level);
             let answer = connection.fetch_text(&question).await.map_err(failed)?;
             let seen = observed(Side::Source, self.level, &plan.columns, &answer)?;
             check_source(plan, work.chunk, &work.range, &witness, &seen)?;
+            fail::point("source_witnessed");
         }
         connection.run(sql::COMMIT).await.map_err(failed)?;
         Ok(witness)
@@ -118,6 +121,7 @@ impl Reader {
             let batch = rows.next_batch(&plan.columns, self.batch_rows, self.batch_bytes).await;
             drop(waiting);
             let Some(decoded) = batch.map_err(failed)? else { return Ok(witness) };
+            fail::point("extract_batch");
             witness.add(&plan.columns, &decoded)?;
             let bytes = decoded.batch.get_array_memory_size();
             self.progress.read(decoded.batch.num_rows() as u64, bytes as u64);

@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::encrypt::{Encryptor, Envelope, MasterKey};
+use crate::fail;
 
 /// Plaintext is gathered up to this size before it is encrypted and written.
 const GATHER: usize = 256 * 1024;
@@ -57,6 +58,7 @@ impl Spool {
         self.spill()?;
         let envelope = self.encryptor.finish(&mut self.cipher).map_err(io::Error::other)?;
         self.file.write_all(&self.cipher)?;
+        fail::point("spool_end");
         self.cipher_bytes += self.cipher.len() as u64;
         Ok(SpooledFile {
             rows,
@@ -75,6 +77,7 @@ impl Spool {
         self.encryptor.update(&self.gathered, &mut self.cipher).map_err(io::Error::other)?;
         self.gathered.clear();
         self.file.write_all(&self.cipher)?;
+        fail::point("spool_write");
         self.cipher_bytes += self.cipher.len() as u64;
         Ok(())
     }
