@@ -7,5 +7,6 @@
 pub mod demo;
 pub mod process;
 pub mod proof;
+pub mod results;
 pub mod sample;
 pub mod world;
