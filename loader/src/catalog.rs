@@ -126,6 +126,15 @@ pub async fn database(catalog: &mut impl Catalog, pipeline: &Pipeline) -> Result
     })
 }
 
+/// The server's version as it prints it, and its engine edition.
+pub async fn version(catalog: &mut impl Catalog, database: &Database) -> Result<(String, i32), CatalogError> {
+    let rows = ask(catalog, &database.name, sql::VERSION).await?;
+    let row = rows.first().map(Vec::as_slice).unwrap_or_default();
+    let edition = text(row, 1).and_then(|number| number.parse().ok());
+    let edition = edition.ok_or_else(|| answer(&database.name, "SERVERPROPERTY gave no edition"))?;
+    Ok((text(row, 0).unwrap_or_default().to_owned(), edition))
+}
+
 /// Asks about one table.
 pub async fn table(
     catalog: &mut impl Catalog,
@@ -267,6 +276,9 @@ pub mod sql {
     /// Whether SNAPSHOT is allowed: 1 is ON.
     pub const DATABASE: &str =
         "SELECT name, snapshot_isolation_state FROM sys.databases WHERE name = DB_NAME()";
+    /// Version and engine edition (5 and 8 are Azure).
+    pub const VERSION: &str = "SELECT CAST(SERVERPROPERTY('ProductVersion') AS nvarchar(128)), \
+                               CAST(SERVERPROPERTY('EngineEdition') AS int)";
     /// Every visible table, for "did you mean".
     pub const TABLES: &str = "SELECT TOP (5000) s.name, t.name FROM sys.tables AS t \
                               JOIN sys.schemas AS s ON s.schema_id = t.schema_id ORDER BY s.name, t.name";

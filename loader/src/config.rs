@@ -15,7 +15,7 @@ pub use error::ConfigError;
 pub(crate) use error::nearest;
 use serde::Serialize;
 
-use crate::model::TableName;
+use crate::{model::TableName, witness::Level};
 
 /// A size in bytes that was written in MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -59,6 +59,8 @@ pub struct Pipeline {
     pub target: Target,
     /// What a run may use.
     pub limits: Limits,
+    /// How much is compared before anything is published; the command line may say otherwise.
+    pub verify: Level,
     /// At least one.
     pub tables: Vec<Table>,
 }

@@ -150,6 +150,7 @@ async fn load_and_publish(
 ) -> Result<Report, Failure> {
     let ledger = plan::ledger(pipeline);
     let runs = until(shutdown, open_runs(&ledger, plan, sessions)).await?;
+    finish::check_levels(plan, &runs, level, ledger.name())?;
     let resumed: Vec<usize> = runs.iter().map(finish::loaded_chunks).collect();
     let progress = Arc::new(Progress::default());
     let loading = Arc::new(loading(pipeline, level, shutdown, server, plan, runs, ledger, progress));

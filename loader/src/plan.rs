@@ -17,7 +17,7 @@ use crate::{
     config::{ByteSize, Consistency, Pipeline, Table},
     ledger::Ledger,
     model::{ColumnPlan, TableName, TablePlan, TargetName},
-    verify::Level,
+    verify::{self, Level},
 };
 
 /// How long a claim stands without being renewed, by Snowflake's clock.
@@ -39,6 +39,15 @@ pub enum PlanError {
     NoSnapshot {
         /// The source database.
         database: String,
+    },
+    /// The server is too old for the level.
+    #[error(
+        "the level `hashes` needs SQL Server 2016 or later, and this server is version {version}: its HASHBYTES takes \
+         8,000 bytes at most. Use `sums`"
+    )]
+    NoHashes {
+        /// What the server calls itself.
+        version: String,
     },
     /// Columns that cannot cross.
     #[error("{table} cannot be carried as configured (pipeline file, line {line}):{}", list(problems))]
@@ -131,6 +140,8 @@ pub struct PlannedTable {
     pub notes: Vec<String>,
     /// What could be lost; a loss needs an opt-in, so this is empty unless one was given.
     pub losses: Vec<String>,
+    /// What the chosen level does not see, with the columns.
+    pub unwitnessed: Vec<String>,
     /// Per column, the witnesses on both sides.
     pub witnesses: Vec<String>,
     /// The statements at the source; of the chunks' the first stands for all.
@@ -144,6 +155,12 @@ pub async fn plan(catalog: &mut impl Catalog, pipeline: &Pipeline, level: Level)
     let database = catalog::database(catalog, pipeline).await?;
     if pipeline.source.consistency == Consistency::PerChunk && !database.snapshot_allowed {
         return Err(PlanError::NoSnapshot { database: database.name });
+    }
+    if level == Level::Hashes {
+        let (version, edition) = catalog::version(catalog, &database).await?;
+        if !verify::hashes_possible(&version, edition) {
+            return Err(PlanError::NoHashes { version });
+        }
     }
     let stage = target_name(pipeline, &pipeline.target.stage);
     let mut tables = Vec::with_capacity(pipeline.tables.len());
@@ -201,7 +218,8 @@ async fn plan_table(
         excluded: table.exclude.clone(),
         notes,
         losses: Vec::new(),
-        witnesses: plan.columns.iter().map(|c| columns::witnesses(c, level)).collect(),
+        witnesses: plan.columns.iter().map(|c| verify::words(c, level)).collect(),
+        unwitnessed: verify::gaps(&plan.columns, level, pipeline.source.consistency),
         source_statements: statements::source(&plan, &found, pipeline, level, row_bytes),
         target_statements: statements::target(&ledger(pipeline), &plan, stage, level),
         plan,

@@ -3,39 +3,23 @@
 //! The source is asked inside the chunk's own transaction, the target over the staging table before it is
 //! published.
 
+mod gaps;
 mod source_sql;
 mod target_sql;
 
 use std::fmt;
 
-use serde::Serialize;
+pub(crate) use gaps::words;
+pub use gaps::{gaps, hashes_possible};
 pub use source_sql::source_sql;
 pub use target_sql::target_sql;
+
+pub use crate::witness::Level;
 
 use crate::{
     model::{ColumnPlan, KeyRange, TableName, TablePlan},
     witness::{Difference, Observed, ObservedColumn, Side, Witness, WitnessError, compare},
 };
-
-/// How much is compared.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// Rows only.
-    Counts,
-    /// Rows, values that are not NULL, and an exact sum of every column.
-    #[default]
-    Sums,
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Counts => "counts",
-            Self::Sums => "sums",
-        })
-    }
-}
 
 /// The rows that were compared do not agree. The target was left as it was.
 #[derive(Debug, thiserror::Error)]
@@ -131,7 +115,7 @@ pub fn observed(
     }
     for column in columns {
         let mut found = ObservedColumn { count: count(next())?, ..ObservedColumn::default() };
-        for measure in side.measures(column) {
+        for measure in side.measures(column, level) {
             found.sums.push(measure.read(&mut next)?);
         }
         if side == Side::Target && target_sql::has_extremes(column) {

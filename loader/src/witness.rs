@@ -5,12 +5,15 @@
 
 mod add;
 mod compare;
+pub(crate) mod hash;
+mod level;
 mod measure;
 mod stored;
 
 use arrow_buffer::i256;
 pub use compare::{Difference, Limbs, Observed, ObservedColumn, Side, compare};
-pub use measure::{Measure, source_measure, target_measure};
+pub use level::Level;
+pub use measure::{Measure, source_digest, source_measure, target_digest, target_measure};
 
 use crate::{extract::Decoded, model::ColumnPlan};
 
@@ -47,9 +50,9 @@ pub enum WitnessError {
 pub struct ColumnWitness {
     /// Values that are not NULL.
     pub count: u64,
-    /// The sums of [`source_measure`], in its order.
+    /// The sums of [`source_measure`], in its order; at the level `hashes` those of [`source_digest`] follow.
     pub source: Vec<i256>,
-    /// The sums of [`target_measure`], in its order.
+    /// The sums of [`target_measure`], in its order; at the level `hashes` those of [`target_digest`] follow.
     pub target: Vec<i256>,
     /// Smallest and largest of a float column.
     pub extremes: Option<(f64, f64)>,
@@ -60,19 +63,21 @@ pub struct ColumnWitness {
 pub struct Witness {
     /// Rows.
     pub rows: u64,
+    /// What it was kept for; sums are kept at `counts` too.
+    pub level: Level,
     /// One for each planned column.
     pub columns: Vec<ColumnWitness>,
 }
 
 impl Witness {
     /// A witness of no rows.
-    pub fn new(columns: &[ColumnPlan]) -> Self {
+    pub fn new(columns: &[ColumnPlan], level: Level) -> Self {
         let empty = |column: &ColumnPlan| ColumnWitness {
-            source: vec![i256::ZERO; source_measure(column.source).len()],
-            target: vec![i256::ZERO; target_measure(column.source).len()],
+            source: vec![i256::ZERO; Side::Source.measures(column, level).len()],
+            target: vec![i256::ZERO; Side::Target.measures(column, level).len()],
             ..ColumnWitness::default()
         };
-        Self { rows: 0, columns: columns.iter().map(empty).collect() }
+        Self { rows: 0, level, columns: columns.iter().map(empty).collect() }
     }
 
     /// Adds a batch.
@@ -80,16 +85,19 @@ impl Witness {
         self.rows += decoded.batch.num_rows() as u64;
         for (index, (witness, column)) in self.columns.iter_mut().zip(columns).enumerate() {
             let bytes = decoded.source_bytes.get(index).copied().unwrap_or(0);
-            add::column(witness, column, decoded.batch.column(index).as_ref(), bytes)?;
+            add::column(witness, column, self.level, decoded.batch.column(index).as_ref(), bytes)?;
         }
         Ok(())
     }
 
-    /// Adds another witness of the same columns.
+    /// Adds another witness of the same columns. The sum is of the lower level of both.
     pub fn merge(&mut self, other: &Self) {
         self.rows += other.rows;
+        self.level = self.level.min(other.level);
         for (mine, theirs) in self.columns.iter_mut().zip(&other.columns) {
             mine.count += theirs.count;
+            mine.source.truncate(theirs.source.len());
+            mine.target.truncate(theirs.target.len());
             add_all(&mut mine.source, &theirs.source);
             add_all(&mut mine.target, &theirs.target);
             mine.extremes = match (mine.extremes, theirs.extremes) {

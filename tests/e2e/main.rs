@@ -14,6 +14,7 @@
 
 mod boundary;
 mod contract;
+mod corruption;
 mod crash;
 mod happy;
 mod harness;
@@ -47,6 +48,7 @@ fn main() {
     input::trials(&mut trials);
     boundary::trials(&mut trials);
     contract::trials(&mut trials);
+    corruption::trials(&mut trials);
     tiberius_judge::trials(&mut trials);
     let conclusion = libtest_mimic::run(&arguments, trials);
     // With a filter, rows are missing rightly.

@@ -11,7 +11,7 @@ use super::{
     BrokerAddress, ByteSize, ConfigError, Consistency, Encryption, Identifiers, Limits, Pipeline, Source,
     Table, Target, error, raw,
 };
-use crate::model::TableName;
+use crate::{model::TableName, witness::Level};
 
 /// SQL Server's and Snowflake's own bounds, in characters.
 const MAX_SOURCE_NAME: usize = 128;
@@ -34,8 +34,17 @@ impl Checker<'_> {
             source: self.source(raw.source)?,
             target: self.target(raw.target, identifiers)?,
             limits: self.limits(raw.limits)?,
+            verify: self.level(raw.verify.as_ref())?,
             tables: self.tables(raw.tables, identifiers)?,
         })
+    }
+
+    fn level(&self, word: Option<&Spanned<String>>) -> Checked<Level> {
+        let Some(word) = word else { return Ok(Level::default()) };
+        match Level::parse(&word.value) {
+            Some(level) => Ok(level),
+            None => self.unknown_value(word.referenced, &word.value, &Level::WORDS),
+        }
     }
 
     fn source(&self, raw: raw::Source) -> Checked<Source> {

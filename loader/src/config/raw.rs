@@ -17,6 +17,7 @@ pub(super) struct Pipeline {
     pub target: Target,
     #[serde(default)]
     pub limits: Limits,
+    pub verify: Option<Spanned<String>>,
     pub tables: Spanned<Vec<Spanned<Table>>>,
 }
 

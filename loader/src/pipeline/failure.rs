@@ -72,6 +72,24 @@ pub enum Failure {
     /// Source and target, or source and stream, do not agree.
     #[error(transparent)]
     Mismatch(#[from] Box<Mismatch>),
+    /// A run that another process began kept less than is asked for now.
+    #[error(
+        "{table}: run {run_id} was begun at a lower level, and {} of its loaded chunks (the first is {}) have no digests, \
+         so they cannot be verified at `hashes`; nothing was changed. Run again with `--level sums`, or give the run up: \
+         DELETE FROM {ledger} WHERE RUN_ID = '{run_id}'",
+        chunks.len(),
+        chunks.first().copied().unwrap_or_default()
+    )]
+    LowerLevel {
+        /// The source table.
+        table: TableName,
+        /// The run.
+        run_id: String,
+        /// The chunks without digests.
+        chunks: Vec<u32>,
+        /// The ledger's table.
+        ledger: String,
+    },
     /// Another loader works on the same table.
     #[error(
         "{table}: chunk {chunk} is claimed by {owner}{}; wait for it, or see `loader status`. What this loader \
@@ -133,7 +151,7 @@ impl Failure {
             Self::Plan(PlanError::Catalog(error)) => catalog_code(error),
             // A value that cannot be carried as it is.
             Self::Plan(PlanError::Columns { .. }) => 65,
-            Self::Plan(_) => 78,
+            Self::Plan(_) | Self::LowerLevel { .. } => 78,
             Self::Grant(error) | Self::Source(SourceError::Grant(error)) => grant_code(error),
             Self::Connect(error) | Self::Extract { source: error, .. } => tds_code(error),
             Self::Snowflake(error) => snowflake_code(error),

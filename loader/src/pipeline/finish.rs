@@ -34,6 +34,33 @@ pub(super) fn loaded_chunks(run: &Run) -> usize {
     run.chunks.iter().filter(|chunk| chunk.state.is_loaded()).count()
 }
 
+/// Refuses to continue a run whose loaded chunks were witnessed at a lower level than is asked for.
+pub(super) fn check_levels(
+    plan: &Plan,
+    runs: &[Run],
+    level: Level,
+    ledger: &TargetName,
+) -> Result<(), Failure> {
+    for (table, run) in plan.tables.iter().zip(runs).filter(|_| level == Level::Hashes) {
+        let mut chunks = Vec::new();
+        for chunk in run.chunks.iter().filter(|chunk| chunk.state.is_loaded()) {
+            if stored_witness(&table.plan, chunk)?.level < level {
+                chunks.push(chunk.number);
+            }
+        }
+        if !chunks.is_empty() {
+            let (table, run_id) = (table.plan.source.clone(), run.run_id.clone());
+            return Err(Failure::LowerLevel { table, run_id, chunks, ledger: ledger.sql() });
+        }
+    }
+    Ok(())
+}
+
+fn stored_witness(plan: &TablePlan, chunk: &LedgerChunk) -> Result<Witness, WitnessError> {
+    let missing = || WitnessError::Stored(format!("chunk {} has none", chunk.number));
+    Witness::from_json(&plan.columns, chunk.witness.as_deref().ok_or_else(missing)?)
+}
+
 /// Table after table: verify, publish, clean.
 pub(super) async fn verify_and_publish(
     loading: &Loading,
@@ -83,11 +110,9 @@ async fn verify_staging(
 ) -> Result<Vec<LedgerChunk>, Failure> {
     let ledger = &loading.ledger;
     let chunks: Vec<LedgerChunk> = persist!(sessions, session => ledger.chunks(session, run))?;
-    let mut witness = Witness::new(&table.plan.columns);
+    let mut witness = Witness::new(&table.plan.columns, loading.reader.level);
     for chunk in &chunks {
-        let missing = || WitnessError::Stored(format!("chunk {} has none", chunk.number));
-        let text = chunk.witness.as_deref().ok_or_else(missing)?;
-        witness.merge(&Witness::from_json(&table.plan.columns, text)?);
+        witness.merge(&stored_witness(&table.plan, chunk)?);
     }
     check(&table.plan, &run.staging, loading.reader.level, &witness, sessions).await?;
     Ok(chunks)
@@ -169,7 +194,7 @@ async fn add_up(
         let (reader, queue, cancel) = (Arc::clone(reader), Arc::clone(&queue), cancel.clone());
         tasks.spawn(async move { until(&cancel, add_up_chunks(&reader, &queue, table)).await });
     }
-    let mut total = Witness::new(&plan.columns);
+    let mut total = Witness::new(&plan.columns, reader.level);
     let mut cause = None;
     while let Some(ended) = tasks.join_next().await {
         match ended.unwrap_or(Err(Failure::Lost("a reader"))) {
@@ -184,7 +209,7 @@ async fn add_up(
 }
 
 async fn add_up_chunks(reader: &Reader, queue: &Queue, table: usize) -> Result<Witness, Failure> {
-    let mut total = Witness::new(&reader.tables[table].columns);
+    let mut total = Witness::new(&reader.tables[table].columns, reader.level);
     let mut open = None;
     while let Some(work) = queue.next().await {
         let outcome = async {

@@ -113,7 +113,7 @@ impl Reader {
             range: work.range.clone(),
             source,
         };
-        let mut witness = Witness::new(&plan.columns);
+        let mut witness = Witness::new(&plan.columns, self.level);
         let mut rows = connection.stream(&sql::select(plan, &work.range)).await.map_err(failed)?;
         loop {
             let mut permit = self.reserve().await?;

@@ -7,8 +7,6 @@ use crate::{
     catalog,
     config::{Identifiers, Table, nearest},
     model::{ColumnPlan, KeyColumn, SourceType, TableName, TargetName},
-    verify::Level,
-    witness::{source_measure, target_measure},
 };
 
 pub(super) struct Chosen {
@@ -131,20 +129,4 @@ pub(super) fn schema_hash(
         add(&key.source.to_string());
     }
     hex::encode(digest.finish())
-}
-
-/// What stands for this column's values at the chosen level, on both sides.
-pub(super) fn witnesses(column: &ColumnPlan, level: Level) -> String {
-    if level == Level::Counts {
-        return "rows only".into();
-    }
-    let names = |measures: &[crate::witness::Measure]| {
-        measures.iter().map(|m| m.name()).collect::<Vec<_>>().join(", ")
-    };
-    let source = names(source_measure(column.source));
-    let target = match names(target_measure(column.source)) {
-        floats if floats.is_empty() => "smallest and largest".into(),
-        sums => sums,
-    };
-    if source == target { source } else { format!("{source} / {target}") }
 }

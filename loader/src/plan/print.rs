@@ -54,6 +54,9 @@ fn print_table(f: &mut fmt::Formatter<'_>, table: &PlannedTable) -> fmt::Result 
     for note in &table.notes {
         writeln!(f, "  note: {note}")?;
     }
+    for gap in &table.unwitnessed {
+        writeln!(f, "  witness: {gap}")?;
+    }
     let mut cells =
         vec![["column", "SQL Server", "Arrow", "Snowflake", "witness (source / target)"].map(String::from)];
     for (column, witness) in plan.columns.iter().zip(&table.witnesses) {

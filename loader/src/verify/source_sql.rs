@@ -5,18 +5,18 @@ use crate::{
     model::{KeyRange, TablePlan, bracketed},
     plan::sql,
     verify::Level,
-    witness::{Limbs, Measure, source_measure},
+    witness::{Limbs, Measure, Side},
 };
 
 /// One row: the count of rows; then for each column the count of values and its sums.
 pub fn source_sql(table: &TablePlan, range: &KeyRange, level: Level) -> String {
     let mut items = vec!["COUNT_BIG(*)".to_owned()];
-    if level == Level::Sums {
+    if level > Level::Counts {
         for column in &table.columns {
             let name = bracketed(&column.source_name);
             items.push(format!("COUNT_BIG({name})"));
-            for measure in source_measure(column.source) {
-                items.extend(sums(*measure, &name));
+            for measure in Side::Source.measures(column, level) {
+                items.extend(sums(measure, &name));
             }
         }
     }
@@ -49,7 +49,17 @@ fn sums(measure: Measure, column: &str) -> Vec<String> {
         Measure::Bits64 => wide(format!("CAST(CAST({column} AS binary(8)) AS bigint)")),
         Measure::UuidHead => wide(half("16", 1, 8, "bigint")),
         Measure::UuidTail => wide(half("16", 9, 8, "bigint")),
+        // The server's own conversion from the code page: what the loader decoded must be the same text.
+        Measure::TextDigest => wide(digest(&format!("CAST({column} AS nvarchar(max))"))),
+        Measure::BinaryDigest => wide(digest(column)),
+        // Measures of the target only.
+        Measure::TextMd5 | Measure::BinaryMd5 => Vec::new(),
     }
+}
+
+/// Eight bytes of SHA-256 as a signed number. HASHBYTES takes values of any length since SQL Server 2016.
+fn digest(value: &str) -> String {
+    format!("CAST(SUBSTRING(HASHBYTES('SHA2_256', {value}), 1, 8) AS bigint)")
 }
 
 /// Two sums of at most 19 digits each: what lies above 10^(19 - scale), and the rest.

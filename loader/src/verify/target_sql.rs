@@ -4,19 +4,19 @@ use crate::{
     model::{ColumnPlan, SourceType, TablePlan, TargetName, quoted},
     plan::sql,
     verify::Level,
-    witness::{Limbs, Measure, target_measure},
+    witness::{Limbs, Measure, Side},
 };
 
 /// One row over a whole table: the count of rows; then for each column the count of values, its sums, and for
 /// floats the smallest and the largest.
 pub fn target_sql(table: &TablePlan, from: &TargetName, level: Level) -> String {
     let mut items = vec!["COUNT(*)".to_owned()];
-    if level == Level::Sums {
+    if level > Level::Counts {
         for column in &table.columns {
             let name = quoted(&column.target_name);
             items.push(format!("COUNT({name})"));
-            for measure in target_measure(column.source) {
-                items.extend(sums(*measure, &name));
+            for measure in Side::Target.measures(column, level) {
+                items.extend(sums(measure, &name));
             }
             if has_extremes(column) {
                 items.extend([format!("MIN({name})"), format!("MAX({name})")]);
@@ -36,6 +36,8 @@ fn sums(measure: Measure, column: &str) -> Vec<String> {
     match measure {
         Measure::Ones => one(format!("CASE WHEN {column} THEN 1 ELSE 0 END")),
         Measure::Bytes => one(format!("OCTET_LENGTH({column})")),
+        Measure::TextMd5 => one(format!("MD5_NUMBER_LOWER64({column})")),
+        Measure::BinaryMd5 => one(format!("MD5_NUMBER_LOWER64(HEX_ENCODE({column}))")),
         Measure::Number { scale, .. } => match measure.limbs() {
             Limbs::One(_) => one(column.to_owned()),
             Limbs::Two { .. } => limbs(column, scale),
@@ -53,7 +55,9 @@ fn sums(measure: Measure, column: &str) -> Vec<String> {
         | Measure::Bits32
         | Measure::Bits64
         | Measure::UuidHead
-        | Measure::UuidTail => Vec::new(),
+        | Measure::UuidTail
+        | Measure::TextDigest
+        | Measure::BinaryDigest => Vec::new(),
     }
 }
 

@@ -62,6 +62,14 @@ fn the_target_recomputes_its_witness() {
 }
 
 #[test]
+fn hashes_add_digests_of_text_and_binary_on_both_sides() {
+    let mut plan = every_type();
+    plan.columns.drain(..13);
+    insta::assert_snapshot!(lines(&source_sql(&plan, &KeyRange::default(), Level::Hashes)));
+    insta::assert_snapshot!(lines(&target_sql(&plan, &plan.staging, Level::Hashes)));
+}
+
+#[test]
 fn counts_alone_ask_for_rows_alone() {
     let plan = every_type();
     assert_eq!(
@@ -77,13 +85,14 @@ fn counts_alone_ask_for_rows_alone() {
 #[test]
 fn an_empty_chunk_agrees_although_sums_of_nothing_are_null() {
     let plan = every_type();
-    let loader = Witness::new(&plan.columns);
+    let loader = Witness::new(&plan.columns, Level::Sums);
     for side in [Side::Source, Side::Target] {
         let mut row = vec![Some("0".to_owned())];
         for column in &plan.columns {
             row.push(Some("0".to_owned()));
             let two = |m: &crate::witness::Measure| matches!(m.limbs(), crate::witness::Limbs::Two { .. });
-            let limbs = side.measures(column).iter().map(|m| if two(m) { 2 } else { 1 }).sum::<usize>();
+            let limbs =
+                side.measures(column, Level::Sums).iter().map(|m| if two(m) { 2 } else { 1 }).sum::<usize>();
             let extremes = if side == Side::Target && target_sql::has_extremes(column) { 2 } else { 0 };
             row.extend(std::iter::repeat_n(None, limbs + extremes));
         }
@@ -99,7 +108,7 @@ fn an_empty_chunk_agrees_although_sums_of_nothing_are_null() {
 fn a_mismatch_names_table_chunk_range_column_and_both_values() {
     let mut plan = every_type();
     plan.columns.truncate(2);
-    let mut loader = Witness::new(&plan.columns);
+    let mut loader = Witness::new(&plan.columns, Level::Sums);
     loader.rows = 3;
     loader.columns[0].count = 3;
     let range = KeyRange { column: Some("Big".into()), lower: Some("5".into()), upper: Some("9".into()) };
@@ -117,7 +126,7 @@ fn a_mismatch_names_table_chunk_range_column_and_both_values() {
 #[test]
 fn rows_that_a_policy_may_hide_are_hinted_at() {
     let plan = every_type();
-    let mut loader = Witness::new(&plan.columns);
+    let mut loader = Witness::new(&plan.columns, Level::Sums);
     loader.rows = 3;
     let seen = observed(Side::Target, Level::Counts, &plan.columns, &[vec![Some("2".into())]]).unwrap();
     let mismatch = check_target(&plan, &loader, &seen).unwrap_err();

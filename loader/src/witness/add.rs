@@ -9,7 +9,7 @@ use arrow_array::{
 };
 use arrow_buffer::i256;
 
-use super::{ColumnWitness, WitnessError};
+use super::{ColumnWitness, Level, Measure, WitnessError, hash, source_digest, target_digest};
 use crate::model::{ColumnPlan, SourceType};
 
 /// Days from 0001-01-01 to 1970-01-01, and from 1900-01-01 to 1970-01-01.
@@ -22,6 +22,7 @@ const MILLIS_PER_DAY: i64 = 86_400_000;
 pub(super) fn column(
     witness: &mut ColumnWitness,
     column: &ColumnPlan,
+    level: Level,
     array: &dyn Array,
     source_bytes: u64,
 ) -> Result<(), WitnessError> {
@@ -30,7 +31,10 @@ pub(super) fn column(
         found: array.data_type().to_string(),
         planned: column.source.to_string(),
     };
-    let sums = sums(column, array, source_bytes).ok_or_else(shape)??;
+    let mut sums = sums(column, array, source_bytes).ok_or_else(shape)??;
+    if level == Level::Hashes {
+        digests(&mut sums, column, array);
+    }
     witness.count += (array.len() - array.null_count()) as u64;
     super::add_all(&mut witness.source, &sums.source);
     super::add_all(&mut witness.target, &sums.target);
@@ -145,6 +149,27 @@ fn extremes<T: ArrowPrimitiveType>(array: &dyn Array, of: impl Fn(T::Native) -> 
         None => Some((value, value)),
     };
     values.iter().flatten().map(of).fold(None, widen)
+}
+
+/// Appends the sums of digests: nothing for columns whose own sums tell them apart.
+fn digests(sums: &mut Sums, column: &ColumnPlan, array: &dyn Array) {
+    let text = array.as_any().downcast_ref::<StringArray>();
+    let bytes = array.as_any().downcast_ref::<BinaryArray>();
+    let total = |measure: &Measure| {
+        let texts = |digest: fn(&str) -> i128| text.map(|t| t.iter().flatten().map(digest).sum::<i128>());
+        let values = |digest: fn(&[u8]) -> i128| bytes.map(|b| b.iter().flatten().map(digest).sum::<i128>());
+        let sum = match measure {
+            Measure::TextDigest => texts(hash::source_text),
+            Measure::TextMd5 => texts(hash::target_text),
+            Measure::BinaryDigest => values(hash::source_bytes),
+            Measure::BinaryMd5 => values(hash::target_bytes),
+            _ => None,
+        };
+        // The array's type was checked with the other sums.
+        i256::from_i128(sum.unwrap_or_default())
+    };
+    sums.source.extend(source_digest(column.source).iter().map(total));
+    sums.target.extend(target_digest(column.source).iter().map(total));
 }
 
 fn ones(array: &BooleanArray) -> i128 {

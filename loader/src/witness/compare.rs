@@ -5,7 +5,8 @@ use std::fmt;
 use arrow_buffer::i256;
 
 use super::{
-    ColumnWitness, Measure, Witness, WitnessError, source_measure, stored::unscaled, target_measure,
+    ColumnWitness, Level, Measure, Witness, WitnessError, source_digest, source_measure, stored::unscaled,
+    target_digest, target_measure,
 };
 use crate::model::ColumnPlan;
 
@@ -20,11 +21,13 @@ pub enum Side {
 
 impl Side {
     /// The sums that this side has of a column.
-    pub fn measures(self, column: &ColumnPlan) -> &'static [Measure] {
-        match self {
-            Self::Source => source_measure(column.source),
-            Self::Target => target_measure(column.source),
-        }
+    pub fn measures(self, column: &ColumnPlan, level: Level) -> Vec<Measure> {
+        let (sums, digests) = match self {
+            Self::Source => (source_measure(column.source), source_digest(column.source)),
+            Self::Target => (target_measure(column.source), target_digest(column.source)),
+        };
+        let digests = if level == Level::Hashes { digests } else { &[] };
+        [sums, digests].concat()
     }
 }
 
@@ -103,7 +106,8 @@ pub fn compare(side: Side, columns: &[ColumnPlan], loader: &Witness, server: &Ob
             Side::Source => &mine.source,
             Side::Target => &mine.target,
         };
-        for ((measure, mine), theirs) in side.measures(plan).iter().zip(sums).zip(&theirs.sums) {
+        for ((measure, mine), theirs) in side.measures(plan, loader.level).iter().zip(sums).zip(&theirs.sums)
+        {
             if mine != theirs {
                 differ(Some(plan), measure.name(), print(*measure, *mine), print(*measure, *theirs));
             }

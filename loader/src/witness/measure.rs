@@ -34,6 +34,14 @@ pub enum Measure {
     UuidTail,
     /// Bytes of text or binary.
     Bytes,
+    /// Eight bytes of SHA-256 over text as UTF-16, signed.
+    TextDigest,
+    /// Eight bytes of SHA-256 over binary, signed.
+    BinaryDigest,
+    /// Eight bytes of MD5 over text as UTF-8, unsigned.
+    TextMd5,
+    /// Eight bytes of MD5 over the hexadecimal form of binary, unsigned.
+    BinaryMd5,
 }
 
 impl Measure {
@@ -51,6 +59,8 @@ impl Measure {
             Self::UuidHead => "sum of the first 8 bytes",
             Self::UuidTail => "sum of the last 8 bytes",
             Self::Bytes => "sum of bytes",
+            Self::TextDigest | Self::BinaryDigest => "sum of SHA-256 digests",
+            Self::TextMd5 | Self::BinaryMd5 => "sum of MD5 digests",
         }
     }
 }
@@ -91,6 +101,29 @@ pub fn target_measure(source: SourceType) -> &'static [Measure] {
         SourceType::Real | SourceType::Float => &[],
         SourceType::Date => &[Measure::Days],
         SourceType::SmallDateTime | SourceType::DateTime | SourceType::DateTime2 { .. } => &[Measure::Ticks],
+    }
+}
+
+/// The sums of digests that SQL Server has beside these at the level `hashes`: where a sum of the values themselves
+/// cannot be had.
+pub fn source_digest(source: SourceType) -> &'static [Measure] {
+    match source {
+        SourceType::Char { .. }
+        | SourceType::VarChar { .. }
+        | SourceType::NChar { .. }
+        | SourceType::NVarChar { .. } => &[Measure::TextDigest],
+        SourceType::Binary { .. } | SourceType::VarBinary { .. } => &[Measure::BinaryDigest],
+        _ => &[],
+    }
+}
+
+/// The same at Snowflake; a uniqueidentifier and a decimal of scale 38 are text there.
+pub fn target_digest(source: SourceType) -> &'static [Measure] {
+    match source {
+        SourceType::Decimal { scale: 38, .. } | SourceType::UniqueIdentifier => &[Measure::TextMd5],
+        SourceType::Binary { .. } | SourceType::VarBinary { .. } => &[Measure::BinaryMd5],
+        same if !source_digest(same).is_empty() => &[Measure::TextMd5],
+        _ => &[],
     }
 }
 

@@ -3,7 +3,7 @@
 use arrow_buffer::i256;
 use serde::{Deserialize, Serialize};
 
-use super::{ColumnWitness, Witness, WitnessError, source_measure, target_measure};
+use super::{ColumnWitness, Level, Side, Witness, WitnessError};
 use crate::model::ColumnPlan;
 
 #[derive(Serialize, Deserialize)]
@@ -43,14 +43,24 @@ pub(super) fn from_json(columns: &[ColumnPlan], text: &str) -> Result<Witness, W
         let counts = format!("{} columns where the plan has {}", stored.columns.len(), columns.len());
         return Err(WitnessError::Stored(counts));
     }
+    let level = level_of(columns, &stored);
     let read = |(column, plan): (StoredColumn, &ColumnPlan)| {
-        let source = numbers(&column.s, source_measure(plan.source).len(), plan)?;
-        let target = numbers(&column.t, target_measure(plan.source).len(), plan)?;
+        let source = numbers(&column.s, Side::Source.measures(plan, level).len(), plan)?;
+        let target = numbers(&column.t, Side::Target.measures(plan, level).len(), plan)?;
         let extremes = column.x.map(|(low, high)| (f64::from_bits(low), f64::from_bits(high)));
         Ok(ColumnWitness { count: column.n, source, target, extremes })
     };
     let columns = stored.columns.into_iter().zip(columns).map(read).collect::<Result<_, WitnessError>>()?;
-    Ok(Witness { rows: stored.rows, columns })
+    Ok(Witness { rows: stored.rows, level, columns })
+}
+
+/// A witness without a digest where one belongs was kept at a lower level.
+fn level_of(columns: &[ColumnPlan], stored: &Stored) -> Level {
+    let complete = |(plan, column): (&ColumnPlan, &StoredColumn)| {
+        column.s.len() >= Side::Source.measures(plan, Level::Hashes).len()
+            && column.t.len() >= Side::Target.measures(plan, Level::Hashes).len()
+    };
+    if columns.iter().zip(&stored.columns).all(complete) { Level::Hashes } else { Level::Sums }
 }
 
 fn numbers(texts: &[String], expected: usize, plan: &ColumnPlan) -> Result<Vec<i256>, WitnessError> {

@@ -17,7 +17,7 @@ fn column(source: SourceType) -> ColumnPlan {
 fn witness(source: SourceType, array: ArrayRef, bytes: u64) -> ColumnWitness {
     let columns = [column(source)];
     let batch = RecordBatch::try_new(Arc::new(arrow_schema(&columns)), vec![array]).unwrap();
-    let mut witness = Witness::new(&columns);
+    let mut witness = Witness::new(&columns, Level::Sums);
     witness.add(&columns, &Decoded { batch, source_bytes: vec![bytes] }).unwrap();
     witness.columns.remove(0)
 }
@@ -102,19 +102,59 @@ fn a_decimal_of_scale_38_is_summed_by_its_digits() {
     assert_eq!(found.target, big(40 + 41));
 }
 
+fn hashed(source: SourceType, array: ArrayRef) -> Witness {
+    let columns = [column(source)];
+    let batch = RecordBatch::try_new(Arc::new(arrow_schema(&columns)), vec![array]).unwrap();
+    let mut witness = Witness::new(&columns, Level::Hashes);
+    witness.add(&columns, &Decoded { batch, source_bytes: vec![0] }).unwrap();
+    witness
+}
+
+#[test]
+fn digests_tell_values_of_one_length_apart() {
+    let text = SourceType::VarChar { bytes: 9, code_page: CodePage(1251) };
+    let of = |value: &str| hashed(text, Arc::new(StringArray::from(vec![Some(value), None])));
+    // One byte on the wire, two in UTF-8, whichever code page it is read in.
+    let (right, wrong) = (of("Ж"), of("Æ"));
+    assert_eq!(right.columns[0].target[0], wrong.columns[0].target[0]);
+    assert_ne!(right.columns[0].source[1], wrong.columns[0].source[1]);
+    assert_ne!(right.columns[0].target[1], wrong.columns[0].target[1]);
+    let binary = SourceType::VarBinary { bytes: 9 };
+    let of = |value: &[u8]| hashed(binary, Arc::new(BinaryArray::from(vec![value])));
+    assert_ne!(of(&[1, 2]).columns[0].source[1], of(&[2, 1]).columns[0].source[1]);
+    assert_ne!(of(&[1, 2]).columns[0].target[1], of(&[2, 1]).columns[0].target[1]);
+}
+
+#[test]
+fn a_witness_kept_at_a_lower_level_is_known_when_it_is_read_back() {
+    let columns = [column(SourceType::NVarChar { units: 9 }), column(SourceType::Int)];
+    for level in [Level::Sums, Level::Hashes] {
+        let text = Witness::new(&columns, level).to_json();
+        assert_eq!(Witness::from_json(&columns, &text).unwrap().level, level);
+    }
+    let mut sum = Witness::new(&columns, Level::Hashes);
+    sum.merge(&Witness::new(&columns, Level::Sums));
+    assert_eq!((sum.level, sum.columns[0].source.len()), (Level::Sums, 1));
+    // Without text there is nothing that digests would add.
+    let numbers = [column(SourceType::Int)];
+    let text = Witness::new(&numbers, Level::Sums).to_json();
+    assert_eq!(Witness::from_json(&numbers, &text).unwrap().level, Level::Hashes);
+}
+
 #[test]
 fn a_batch_of_another_type_than_planned_is_an_error() {
     let columns = [column(SourceType::Int)];
     let array: ArrayRef = Arc::new(BooleanArray::from(vec![true]));
     let batch = RecordBatch::try_from_iter([("C", array)]).unwrap();
-    let outcome = Witness::new(&columns).add(&columns, &Decoded { batch, source_bytes: vec![0] });
+    let outcome =
+        Witness::new(&columns, Level::Sums).add(&columns, &Decoded { batch, source_bytes: vec![0] });
     assert!(matches!(outcome, Err(WitnessError::Shape { .. })));
 }
 
 #[test]
 fn a_difference_names_column_measure_and_both_values() {
     let columns = [column(SourceType::Money)];
-    let mut loader = Witness::new(&columns);
+    let mut loader = Witness::new(&columns, Level::Sums);
     (loader.rows, loader.columns[0].count, loader.columns[0].target) = (3, 3, big(123_456));
     let server =
         Observed { rows: 2, columns: vec![ObservedColumn { count: 3, sums: big(-5), extremes: None }] };
@@ -128,7 +168,7 @@ fn a_difference_names_column_measure_and_both_values() {
 
 #[test]
 fn a_stored_witness_of_other_columns_is_refused() {
-    let text = Witness::new(&[column(SourceType::Int)]).to_json();
+    let text = Witness::new(&[column(SourceType::Int)], Level::Sums).to_json();
     assert!(Witness::from_json(&[column(SourceType::Float)], &text).is_err());
     assert!(Witness::from_json(&[], &text).is_err());
     assert!(Witness::from_json(&[column(SourceType::Int)], "{").is_err());
@@ -196,14 +236,15 @@ proptest! {
         let of = |values: &[Option<i16>]| {
             let array: ArrayRef = Arc::new(Int16Array::from(values.to_vec()));
             let batch = RecordBatch::try_new(Arc::new(arrow_schema(&columns)), vec![array]).unwrap();
-            let mut witness = Witness::new(&columns);
+            let mut witness = Witness::new(&columns, Level::Sums);
             witness.add(&columns, &Decoded { batch, source_bytes: vec![0] }).unwrap();
             witness
         };
         let mut parts = of(&values[..cut]);
         parts.merge(&of(&values[cut..]));
         prop_assert_eq!(&parts, &of(&values));
-        prop_assert_eq!(Witness::from_json(&columns, &parts.to_json()).unwrap(), parts);
+        let read = Witness::from_json(&columns, &parts.to_json()).unwrap();
+        prop_assert_eq!((read.rows, read.columns), (parts.rows, parts.columns));
     }
 }
 
