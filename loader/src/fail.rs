@@ -2,7 +2,6 @@
 //! Without the feature every point is nothing.
 
 /// Every point, in the order in which a run passes them.
-#[cfg(feature = "failpoints")]
 pub const POINTS: &[&str] = &[
     "run_opened",
     "staging_made",
@@ -36,27 +35,46 @@ pub const POINTS: &[&str] = &[
     "stage_removed",
 ];
 
-/// Kills this very process (SIGKILL: no destructor runs, no buffer is flushed) when `KEYFERRY_FAILPOINT` names this
-/// point: `after_copy` at the first passage, `after_copy:7` at the seventh. What `name` may be: [`POINTS`].
+/// What happens at the point that `KEYFERRY_FAILPOINT` names: `after_copy` kills this very process (SIGKILL: no
+/// destructor runs, no buffer is flushed) at the first passage, `after_copy:7` at the seventh, and `after_copy:7:stop`
+/// stops it there until somebody continues it (SIGSTOP). What `name` may be: [`POINTS`].
 #[cfg(feature = "failpoints")]
 pub fn point(name: &str) {
-    use std::sync::{
-        OnceLock,
-        atomic::{AtomicU64, Ordering},
-    };
-    static WANTED: OnceLock<Option<(String, u64)>> = OnceLock::new();
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use nix::sys::signal::{Signal, raise};
+
     static PASSED: AtomicU64 = AtomicU64::new(0);
     debug_assert!(POINTS.contains(&name), "{name} is missing in POINTS");
-    let wanted = WANTED.get_or_init(|| {
-        let text = std::env::var("KEYFERRY_FAILPOINT").ok()?;
-        let (point, passage) = text.split_once(':').unwrap_or((&text, "1"));
-        Some((point.to_owned(), passage.parse().unwrap_or(1)))
-    });
-    let Some((point, passage)) = wanted else { return };
-    if point == name && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *passage {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
-        std::process::abort();
+    let Some(wanted) = wanted() else { return };
+    if wanted.point == name && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == wanted.passage {
+        if wanted.stop {
+            let _ = raise(Signal::SIGSTOP);
+        } else {
+            let _ = raise(Signal::SIGKILL);
+            std::process::abort();
+        }
     }
+}
+
+#[cfg(feature = "failpoints")]
+struct Wanted {
+    point: String,
+    passage: u64,
+    stop: bool,
+}
+
+#[cfg(feature = "failpoints")]
+fn wanted() -> Option<&'static Wanted> {
+    static WANTED: std::sync::OnceLock<Option<Wanted>> = std::sync::OnceLock::new();
+    let read = || {
+        let text = std::env::var("KEYFERRY_FAILPOINT").ok()?;
+        let mut parts = text.split(':');
+        let point = parts.next()?.to_owned();
+        let passage = parts.next().and_then(|passage| passage.parse().ok()).unwrap_or(1);
+        Some(Wanted { point, passage, stop: parts.next() == Some("stop") })
+    };
+    WANTED.get_or_init(read).as_ref()
 }
 
 /// Nothing: this build has no crash points.

@@ -13,6 +13,7 @@
 )]
 
 mod boundary;
+mod chaos;
 mod contract;
 mod corruption;
 mod crash;
@@ -45,6 +46,7 @@ fn main() {
     happy::trials(&mut trials);
     refused::trials(&mut trials);
     crash::trials(&mut trials);
+    chaos::trials(&mut trials);
     input::trials(&mut trials);
     boundary::trials(&mut trials);
     contract::trials(&mut trials);

@@ -93,7 +93,8 @@ pub struct Table {
 }
 
 impl Table {
-    fn new(name: &'static str, columns: &[(&str, &str)], key: &str, rows: Vec<Vec<Cell>>) -> Self {
+    /// A table in schema `dbo` with a clustered primary key.
+    pub fn new(name: &'static str, columns: &[(&str, &str)], key: &str, rows: Vec<Vec<Cell>>) -> Self {
         let list: Vec<String> = columns.iter().map(|(name, ty)| format!("[{name}] {ty}")).collect();
         Self {
             name,

@@ -65,6 +65,8 @@ pub struct Options {
     pub audience: String,
     /// The life of Kerberos tickets.
     pub ticket: Duration,
+    /// After how much silence Snowflake rolls an open transaction back.
+    pub idle_transaction: Duration,
 }
 
 impl Default for Options {
@@ -76,6 +78,7 @@ impl Default for Options {
             resource: "api://snowflake".to_owned(),
             audience: "api://snowflake".to_owned(),
             ticket: Duration::from_secs(36_000),
+            idle_transaction: Duration::from_mins(5),
         }
     }
 }
@@ -423,6 +426,7 @@ async fn start_snowflake(
     let mut config =
         snowflake::Config::new(ACCOUNT, authority.server(&["localhost", "127.0.0.1"])?, Arc::clone(database));
     config.session_ttl = options.session_ttl;
+    config.idle_transaction = options.idle_transaction;
     config.external_oauth = vec![snowflake::SecurityIntegration {
         issuer: entra.issuer(),
         jwks_url: entra.jwks_url(),
