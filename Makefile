@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: help packages build demo test lint judges fmt clean
+.PHONY: help packages build demo test chaos lint judges fmt clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ demo: build ## Moves sample tables from a local SQL Server to a local Snowflake 
 
 test: packages ## All tests that need only Rust, a C compiler and Debian's packages
 	@tests/setup/test.sh
+
+chaos: packages ## 300 runs whose loader or broker is killed (-9) half-way; counts what was lost or doubled (SEED=1 RUNS=300)
+	@tests/setup/chaos.sh
 
 judges: packages ## Third-party clients against the stand-ins (needs Python 3; installs into tests/judges/.venv)
 	@tests/judges/run.sh

@@ -27,7 +27,7 @@ pub(super) struct Outcome {
 #[derive(Default)]
 pub(super) struct Tally {
     runs: u64,
-    pub(super) failed: u64,
+    failures: Vec<String>,
     killed: BTreeMap<&'static str, u64>,
     stopped: BTreeMap<&'static str, u64>,
     /// Points that some case asked for.
@@ -57,6 +57,12 @@ impl Tally {
         self.sum.doubled += run.doubled;
     }
 
+    /// Notes a run that went wrong; returns how many did.
+    pub(super) fn failed(&mut self, failure: String) -> usize {
+        self.failures.push(failure);
+        self.failures.len()
+    }
+
     pub(super) fn report(&self, seed: u64, planned: usize) -> String {
         let mut text = format!("\nCHAOS  seed {seed}, {planned} runs of {CHUNKS} chunks, 4 committers\n");
         let _ = writeln!(text, "  {:<18} {:>12} {:>24}", "point", "loader kill", "broker kill or zombie");
@@ -70,7 +76,7 @@ impl Tally {
             "  runs {}  failed {}  loader kills {}  broker kills {}  zombies {}  at random moments {}\n  \
              undisturbed runs that asked to come again {}\n  rows compared {}  lost {}  doubled {}\n",
             self.runs,
-            self.failed,
+            self.failures.len(),
             sum.loader_kills,
             sum.broker_kills,
             sum.zombies,
@@ -85,6 +91,7 @@ impl Tally {
 
     /// Fails when a run is missing, a row is not where it should be, or a point that was asked for never fired.
     pub(super) fn verdict(&self, planned: usize) -> Result<()> {
+        ensure!(self.failures.is_empty(), "runs that went wrong:\n{}", self.failures.join("\n"));
         ensure!(self.runs == planned as u64, "{} of {planned} runs ended", self.runs);
         ensure!(self.sum.lost == 0 && self.sum.doubled == 0, "rows were lost or doubled");
         for (point, wanted) in &self.wanted {
