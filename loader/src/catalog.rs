@@ -96,14 +96,27 @@ pub struct Table {
     pub object_id: i64,
     /// All columns in their order.
     pub columns: Vec<Column>,
-    /// The leading column of the clustered index or else of the primary key.
-    pub leading_key: Option<String>,
+    /// The indexes that it can be cut by, the best first: the clustered one, the primary key, other unique ones.
+    pub indexes: Vec<Index>,
     /// Rows.
     pub rows: u64,
     /// Whether the rows were counted now, and not taken from the catalog's statistics.
     pub counted: bool,
     /// Bytes on the source's pages, when the login may know.
     pub page_bytes: Option<u64>,
+}
+
+/// A rowstore index over all rows of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Index {
+    /// Its name.
+    pub name: String,
+    /// Whether the rows lie in its order.
+    pub clustered: bool,
+    /// Whether no two rows share a key.
+    pub unique: bool,
+    /// The names of its key columns, in order.
+    pub columns: Vec<String>,
 }
 
 /// Facts about the database.
@@ -148,10 +161,9 @@ pub async fn table(
         return Err(CatalogError::Unreadable { table: name.clone(), database: database.name.clone() });
     }
     let columns = columns(catalog, &about, object_id).await?;
-    let keys = ask(catalog, &about, &sql::leading_key(object_id)).await?;
-    let leading_key = keys.first().and_then(|row| text(row, 0)).map(str::to_owned);
+    let indexes = indexes(&ask(catalog, &about, &sql::indexes(object_id)).await?);
     let (rows, counted, page_bytes) = size(catalog, name, object_id).await?;
-    Ok(Table { object_id, columns, leading_key, rows, counted, page_bytes })
+    Ok(Table { object_id, columns, indexes, rows, counted, page_bytes })
 }
 
 async fn object_id(
@@ -196,6 +208,27 @@ async fn columns(
         other => other.map_err(|source| CatalogError::Tds { about: about.to_owned(), source })?,
     };
     rows.iter().map(|row| column(about, row)).collect()
+}
+
+/// One row for each key column, the columns of an index together.
+fn indexes(rows: &[Vec<Option<String>>]) -> Vec<Index> {
+    let mut all: Vec<(&str, Index)> = Vec::new();
+    for row in rows {
+        let (Some(id), Some(column)) = (text(row, 0), text(row, 4)) else { continue };
+        match all.last_mut() {
+            Some((last, index)) if *last == id => index.columns.push(column.to_owned()),
+            _ => {
+                let index = Index {
+                    name: text(row, 1).unwrap_or_default().to_owned(),
+                    clustered: flag(row, 2),
+                    unique: flag(row, 3),
+                    columns: vec![column.to_owned()],
+                };
+                all.push((id, index));
+            }
+        }
+    }
+    all.into_iter().map(|(_, index)| index).collect()
 }
 
 fn column(about: &str, row: &[Option<String>]) -> Result<Column, CatalogError> {
@@ -309,14 +342,16 @@ pub mod sql {
         )
     }
 
-    /// The leading column of the clustered index, or else of the primary key.
-    pub fn leading_key(object_id: i64) -> String {
+    /// The key columns of the clustered index, the primary key and the other unique indexes, in this order. Columnstore,
+    /// filtered and disabled indexes are left out: they are not in the order of a key, or not over all rows.
+    pub fn indexes(object_id: i64) -> String {
         format!(
-            "SELECT c.name FROM sys.indexes AS i \
+            "SELECT i.index_id, i.name, CASE WHEN i.type = 1 THEN 1 ELSE 0 END, i.is_unique, c.name FROM sys.indexes AS i \
              JOIN sys.index_columns AS x ON x.object_id = i.object_id AND x.index_id = i.index_id \
              JOIN sys.columns AS c ON c.object_id = x.object_id AND c.column_id = x.column_id \
-             WHERE i.object_id = {object_id} AND x.key_ordinal = 1 AND (i.index_id = 1 OR i.is_primary_key = 1) \
-             ORDER BY i.index_id"
+             WHERE i.object_id = {object_id} AND i.type IN (1, 2) AND (i.type = 1 OR i.is_unique = 1) AND x.key_ordinal > 0 \
+             AND i.has_filter = 0 AND i.is_disabled = 0 AND i.is_hypothetical = 0 \
+             ORDER BY i.type, i.is_primary_key DESC, i.index_id, x.key_ordinal"
         )
     }
 

@@ -149,7 +149,7 @@ impl Ledger {
             .rows
             .iter()
             .map(|row| {
-                LedgerChunk::from_row(row, run.key_column.as_deref())
+                LedgerChunk::from_row(row)
                     .ok_or_else(|| self.corrupt(format!("an unreadable row of run {}", run.run_id)))
             })
             .collect()

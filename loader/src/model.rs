@@ -1,9 +1,12 @@
 //! What a plan says, in types: the columns with their exact source types, the key ranges, the names on both
 //! sides. Every stage reads these and none changes them.
 
+mod key;
+
 use std::fmt;
 
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
+pub use key::{Bound, KeyColumn, KeyPart, KeyRange};
 use serde::Serialize;
 
 /// A SQL Server code page by its number; 65001 is UTF-8.
@@ -221,30 +224,6 @@ pub fn arrow_schema(columns: &[ColumnPlan]) -> Schema {
     Schema::new(columns.iter().map(field).collect::<Vec<_>>())
 }
 
-/// A half-open range of the leading key column; both bounds are T-SQL literals. Without a column it is the
-/// whole table.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct KeyRange {
-    /// The key column's name, unquoted.
-    pub column: Option<String>,
-    /// The first key inside, or none from the start (NULL keys sort first and belong here).
-    pub lower: Option<String>,
-    /// The first key outside, or none to the end.
-    pub upper: Option<String>,
-}
-
-impl fmt::Display for KeyRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(column) = &self.column else { return f.write_str("the whole table") };
-        match (&self.lower, &self.upper) {
-            (None, None) => f.write_str("the whole table"),
-            (Some(lower), None) => write!(f, "{column} >= {lower}"),
-            (None, Some(upper)) => write!(f, "{column} < {upper}"),
-            (Some(lower), Some(upper)) => write!(f, "{lower} <= {column} < {upper}"),
-        }
-    }
-}
-
 /// One chunk: the unit of commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ChunkPlan {
@@ -304,17 +283,6 @@ impl fmt::Display for TargetName {
     }
 }
 
-/// The leading column of the clustered index or primary key, by which a table is cut.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct KeyColumn {
-    /// Its name, unquoted.
-    pub name: String,
-    /// Its type.
-    pub source: SourceType,
-    /// Whether it may be NULL (a clustered index allows that, a primary key does not).
-    pub nullable: bool,
-}
-
 /// All that is decided about one table before anything moves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TablePlan {
@@ -326,8 +294,9 @@ pub struct TablePlan {
     pub staging: TargetName,
     /// What crosses, in the source's order.
     pub columns: Vec<ColumnPlan>,
-    /// The key that the chunks are cut by; none makes one chunk.
-    pub key: Option<KeyColumn>,
+    /// Every column of the indexes that the table can be cut by; none makes one chunk. The chunks' ranges name those
+    /// that it was cut by.
+    pub keys: Vec<KeyColumn>,
     /// In the order of their numbers.
     pub chunks: Vec<ChunkPlan>,
     /// SHA-256, hex, over names and types of both sides: a run is resumed only under the same.

@@ -192,24 +192,28 @@ async fn plan_table(
 ) -> Result<PlannedTable, PlanError> {
     let found = catalog::table(catalog, database, &table.source).await?;
     let chosen = columns::choose(table, &found, pipeline.target.identifiers)?;
-    let key = chunks::key_of(&found);
+    let keys = chunks::keys_of(&found);
     let row_bytes = chunks::row_bytes(&found, &chosen.columns);
     let mut notes = chosen.notes;
-    if let Err(reason) = &key {
-        notes.push(format!("one chunk: {reason}"));
+    if let Err(reason) = &keys {
+        notes.push(format!(
+            "one chunk: {reason}. Its rows are read once, in one stream into several files that are committed together; \
+             after a crash the stream begins anew"
+        ));
     }
-    let key = key.ok();
-    let chunks =
-        chunks::cut(catalog, &table.source, &found, key.as_ref(), row_bytes, &pipeline.limits).await?;
+    let keys = keys.unwrap_or_default();
+    let cut = chunks::cut(catalog, &table.source, &found, &keys, row_bytes, &pipeline.limits).await?;
+    notes.extend(cut.notes);
+    let keys = chunks::columns_of(&keys);
     let target = target_name(pipeline, &table.target);
     let plan = TablePlan {
-        schema_hash: columns::schema_hash(&table.source, &target, &chosen.columns, key.as_ref()),
+        schema_hash: columns::schema_hash(&table.source, &target, &chosen.columns, &keys),
         staging: target_name(pipeline, &format!("{}__KEYFERRY", table.target)),
         source: table.source.clone(),
         target,
         columns: chosen.columns,
-        key,
-        chunks,
+        keys,
+        chunks: cut.chunks,
     };
     Ok(PlannedTable {
         rows: found.rows,
@@ -220,7 +224,7 @@ async fn plan_table(
         losses: Vec::new(),
         witnesses: plan.columns.iter().map(|c| verify::words(c, level)).collect(),
         unwitnessed: verify::gaps(&plan.columns, level, pipeline.source.consistency),
-        source_statements: statements::source(&plan, &found, pipeline, level, row_bytes),
+        source_statements: statements::source(&plan, &found, pipeline, level, &cut.asked),
         target_statements: statements::target(&ledger(pipeline), &plan, stage, level),
         plan,
     })

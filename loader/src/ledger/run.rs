@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::model::{KeyRange, TablePlan, TargetName};
+use crate::model::{Bound, KeyRange, TablePlan, TargetName};
 
 /// The life of a chunk. It only moves forward; a claim is taken over, never undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,8 +49,6 @@ pub struct Run {
     pub table: String,
     /// This run's own staging table: no zombie of another run can write into it.
     pub staging: TargetName,
-    /// The key column's name, for the ranges.
-    pub key_column: Option<String>,
     /// The chunks, in the order of their numbers.
     pub chunks: Vec<LedgerChunk>,
 }
@@ -58,8 +56,7 @@ pub struct Run {
 impl Run {
     pub(super) fn new(run_id: String, resumed: bool, plan: &TablePlan) -> Self {
         let staging = staging_of(plan, &run_id);
-        let key_column = plan.key.as_ref().map(|key| key.name.clone());
-        Self { run_id, resumed, table: plan.target.name.clone(), staging, key_column, chunks: Vec::new() }
+        Self { run_id, resumed, table: plan.target.name.clone(), staging, chunks: Vec::new() }
     }
 
     /// The other owners whose leases are not over, for the sentence that says whom one waits for.
@@ -123,12 +120,16 @@ pub struct LedgerChunk {
 }
 
 impl LedgerChunk {
-    pub(super) fn from_row(row: &[Option<String>], key_column: Option<&str>) -> Option<Self> {
+    pub(super) fn from_row(row: &[Option<String>]) -> Option<Self> {
         let text = |index: usize| row.get(index).and_then(Clone::clone);
         let count = |index: usize| text(index).and_then(|value| value.parse().ok());
+        let bound = |text: Option<String>| match text {
+            None => Some(None),
+            Some(text) => Bound::from_text(&text).map(Some),
+        };
         Some(Self {
             number: text(0)?.parse().ok()?,
-            range: KeyRange { column: key_column.map(str::to_owned), lower: text(1), upper: text(2) },
+            range: KeyRange { lower: bound(text(1))?, upper: bound(text(2))? },
             state: ChunkState::parse(&text(3)?)?,
             owner: text(4),
             attempt: text(5)?.parse().ok()?,

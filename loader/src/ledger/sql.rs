@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::model::{ChunkPlan, TargetName};
+use crate::model::{Bound, ChunkPlan, TargetName};
 
 /// Snowflake's clock, in UTC (the session's time zone), without a zone.
 const NOW: &str = "CURRENT_TIMESTAMP()::TIMESTAMP_NTZ";
@@ -121,8 +121,8 @@ pub(super) fn insert_plan(
                 literal(run.run_id),
                 literal(run.table),
                 chunk.number,
-                optional(chunk.range.lower.as_deref()),
-                optional(chunk.range.upper.as_deref()),
+                optional(chunk.range.lower.as_ref().map(Bound::to_text).as_deref()),
+                optional(chunk.range.upper.as_ref().map(Bound::to_text).as_deref()),
                 literal(schema_hash)
             )
         })

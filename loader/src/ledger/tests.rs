@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    model::{ChunkPlan, ColumnPlan, KeyColumn, KeyRange, SourceType, TableName},
+    model::{Bound, ChunkPlan, ColumnPlan, KeyColumn, KeyRange, SourceType, TableName},
     snowflake::script::{Line, Script, done, locked, lost, refused, rows, touched},
 };
 
@@ -19,9 +19,8 @@ pub(crate) fn plan() -> TablePlan {
     let chunk = |number, lower: Option<&str>, upper: Option<&str>| ChunkPlan {
         number,
         range: KeyRange {
-            column: Some("id".into()),
-            lower: lower.map(str::to_owned),
-            upper: upper.map(str::to_owned),
+            lower: lower.map(|value| Bound::of("id", value)),
+            upper: upper.map(|value| Bound::of("id", value)),
         },
         estimated_rows: 10,
         estimated_bytes: 1000,
@@ -37,7 +36,7 @@ pub(crate) fn plan() -> TablePlan {
             column("Name \"x\"", SourceType::NVarChar { units: 50 }),
             column("RAW", SourceType::VarBinary { bytes: 16 }),
         ],
-        key: Some(KeyColumn { name: "id".into(), source: SourceType::Int, nullable: false }),
+        keys: vec![KeyColumn { name: "id".into(), source: SourceType::Int, nullable: false }],
         chunks: vec![chunk(1, None, Some("N'O''Brien\\'")), chunk(2, Some("N'O''Brien\\'"), None)],
         schema_hash: "abc123".into(),
     }
@@ -205,6 +204,9 @@ const CHUNK_COLUMNS: [&str; 10] = [
     "LEASE_OVER",
 ];
 
+/// As a bound stands in the ledger.
+const BOUND: &str = r#"[{"column":"id","value":"10"}]"#;
+
 #[tokio::test]
 async fn a_new_run_writes_its_plan_under_the_lock() {
     let mut session = script(vec![
@@ -216,13 +218,14 @@ async fn a_new_run_writes_its_plan_under_the_lock() {
             rows(
                 &CHUNK_COLUMNS,
                 &[
-                    &["1", "NULL", "10", "planned", "NULL", "0", "NULL", "NULL", "NULL", "1"],
-                    &["2", "10", "NULL", "planned", "NULL", "0", "NULL", "NULL", "NULL", "1"],
+                    &["1", "NULL", BOUND, "planned", "NULL", "0", "NULL", "NULL", "NULL", "1"],
+                    &["2", BOUND, "NULL", "planned", "NULL", "0", "NULL", "NULL", "NULL", "1"],
                 ],
             ),
         ),
     ]);
     let run = ledger().open_or_resume(&mut session, &plan()).await.unwrap();
+    assert_eq!(BOUND, Bound::of("id", "10").to_text());
     assert!(!run.resumed && run.chunks.len() == 2);
     assert_eq!(run.chunks[1].range.to_string(), "id >= 10");
     assert_eq!(run.staging.name, format!("ORDERS_KEYFERRY_{}", run.run_id.to_uppercase()));

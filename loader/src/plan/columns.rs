@@ -105,7 +105,7 @@ pub(super) fn schema_hash(
     source: &TableName,
     target: &TargetName,
     columns: &[ColumnPlan],
-    key: Option<&KeyColumn>,
+    keys: &[KeyColumn],
 ) -> String {
     let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     // Each field carries its length, so that no two schemas share one text.
@@ -123,10 +123,11 @@ pub(super) fn schema_hash(
         add(&column.target_name);
         add(&column.source.snowflake());
     }
-    if let Some(key) = key {
+    for key in keys {
         add("key");
         add(&key.name);
         add(&key.source.to_string());
+        add(if key.nullable { "null" } else { "not null" });
     }
     hex::encode(digest.finish())
 }

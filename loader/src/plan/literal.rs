@@ -7,7 +7,6 @@ use crate::model::{CodePage, SourceType};
 pub(super) fn uncuttable(source: SourceType) -> Option<&'static str> {
     match source {
         SourceType::Real | SourceType::Float => Some("a float's printed form does not name it exactly"),
-        SourceType::Bit => Some("a bit has two values only"),
         _ => None,
     }
 }
@@ -44,7 +43,8 @@ pub(super) fn literal(source: SourceType, collation: Option<&str>, text: &str) -
         SourceType::UniqueIdentifier => {
             uuid::Uuid::try_parse(text).ok().map(|id| format!("CAST('{id:X}' AS uniqueidentifier)"))
         }
-        SourceType::Bit | SourceType::Real | SourceType::Float => None,
+        SourceType::Bit => matches!(text, "0" | "1").then(|| format!("CAST({text} AS bit)")),
+        SourceType::Real | SourceType::Float => None,
     }
 }
 

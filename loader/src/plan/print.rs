@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use super::{Plan, PlannedTable};
-use crate::{config::ByteSize, report::grouped};
+use crate::{config::ByteSize, model::TablePlan, report::grouped};
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,10 +40,9 @@ fn print_table(f: &mut fmt::Formatter<'_>, table: &PlannedTable) -> fmt::Result 
     let about = if table.counted { "" } else { "about " };
     let (rows, bytes) = (grouped(table.rows), ByteSize(table.bytes));
     write!(f, "  {about}{rows} rows, {bytes}, ")?;
-    match (&plan.key, plan.chunks.len()) {
-        (_, 0 | 1) => writeln!(f, "1 chunk")?,
-        (Some(key), chunks) => writeln!(f, "{chunks} chunks by {} {}", key.name, key.source)?,
-        (None, chunks) => writeln!(f, "{chunks} chunks")?,
+    match (plan.chunks.as_slice(), cut_by(plan)) {
+        ([] | [_], _) => writeln!(f, "1 chunk")?,
+        (chunks, key) => writeln!(f, "{} chunks at counted quantiles of {key}", chunks.len())?,
     }
     if !table.excluded.is_empty() {
         writeln!(f, "  excluded: {}", table.excluded.join(", "))?;
@@ -89,6 +88,16 @@ fn print_table(f: &mut fmt::Formatter<'_>, table: &PlannedTable) -> fmt::Result 
         writeln!(f, "    {statement}")?;
     }
     Ok(())
+}
+
+/// The key columns that the chunks are cut by, with their types.
+fn cut_by(plan: &TablePlan) -> String {
+    let widest = plan.chunks.iter().filter_map(|chunk| chunk.range.lower.as_ref()).max_by_key(|b| b.0.len());
+    let names = widest.into_iter().flat_map(|bound| &bound.0).map(|part| {
+        let column = plan.keys.iter().find(|key| key.name == part.column);
+        column.map_or_else(|| part.column.clone(), |key| format!("{} {}", key.name, key.source))
+    });
+    names.collect::<Vec<_>>().join(", ")
 }
 
 /// Pads every column but the last to its widest cell.

@@ -1,6 +1,6 @@
 //! The T-SQL that reads a table and a chunk.
 
-use crate::model::{KeyRange, TablePlan, bracketed};
+use crate::model::{Bound, KeyPart, KeyRange, TableName, TablePlan, bracketed};
 
 /// Opens a chunk's own snapshot; the first data access pins it.
 pub const BEGIN_SNAPSHOT: &str = "SET TRANSACTION ISOLATION LEVEL SNAPSHOT; BEGIN TRANSACTION";
@@ -15,17 +15,69 @@ pub fn select(table: &TablePlan, range: &KeyRange) -> String {
     format!("SELECT {} FROM {}{}", columns.join(", "), table.source.sql(), where_clause(table, range))
 }
 
-/// ` WHERE …`, or nothing for a whole table. NULL keys sort first and belong to the chunk without a lower bound.
+/// ` WHERE …`, or nothing for a whole table. Of two ranges that share a bound, each row is in exactly one.
 pub fn where_clause(table: &TablePlan, range: &KeyRange) -> String {
-    let Some(column) = range.column.as_deref().map(bracketed) else { return String::new() };
-    let nullable = table.key.as_ref().is_some_and(|key| key.nullable);
-    match (&range.lower, &range.upper) {
+    let lower = range.lower.as_ref().map(at_or_above);
+    let upper = range.upper.as_ref().map(|bound| below(table, bound));
+    match (lower, upper) {
         (None, None) => String::new(),
-        (Some(lower), None) => format!(" WHERE {column} >= {lower}"),
-        (None, Some(upper)) if nullable => format!(" WHERE ({column} < {upper} OR {column} IS NULL)"),
-        (None, Some(upper)) => format!(" WHERE {column} < {upper}"),
-        (Some(lower), Some(upper)) => format!(" WHERE {column} >= {lower} AND {column} < {upper}"),
+        (Some(one), None) | (None, Some(one)) => format!(" WHERE {one}"),
+        (Some(lower), Some(upper)) => format!(" WHERE {lower} AND {upper}"),
     }
+}
+
+/// Keys from `bound` on. Of several columns the first is compared once more on its own: that is what an index seeks by.
+fn at_or_above(Bound(parts): &Bound) -> String {
+    fn after(parts: &[KeyPart]) -> String {
+        let Some((first, rest)) = parts.split_first() else { return "1 = 1".into() };
+        let column = bracketed(&first.column);
+        match (first.value.as_str(), rest.is_empty()) {
+            (NULL, true) => "1 = 1".into(),
+            (NULL, false) => format!("({column} IS NOT NULL OR {})", after(rest)),
+            (value, true) => format!("{column} >= {value}"),
+            (value, false) => format!("({column} > {value} OR ({column} = {value} AND {}))", after(rest)),
+        }
+    }
+    let sought = parts.first().filter(|first| parts.len() > 1 && first.value != NULL);
+    let sought = sought.map(|first| format!("{} >= {} AND ", bracketed(&first.column), first.value));
+    sought.unwrap_or_default() + &after(parts)
+}
+
+/// Keys before `bound`. NULL comes before every value.
+fn below(table: &TablePlan, Bound(parts): &Bound) -> String {
+    fn before(table: &TablePlan, parts: &[KeyPart]) -> String {
+        let Some((first, rest)) = parts.split_first() else { return "1 = 0".into() };
+        let column = bracketed(&first.column);
+        let or_null = |less: String| match nullable(table, &first.column) {
+            true => format!("{less} OR {column} IS NULL"),
+            false => less,
+        };
+        match (first.value.as_str(), rest.is_empty()) {
+            (NULL, true) => "1 = 0".into(),
+            (NULL, false) => format!("({column} IS NULL AND {})", before(table, rest)),
+            (value, true) if nullable(table, &first.column) => {
+                format!("({})", or_null(format!("{column} < {value}")))
+            }
+            (value, true) => format!("{column} < {value}"),
+            (value, false) => {
+                let less = or_null(format!("{column} < {value}"));
+                format!("({less} OR ({column} = {value} AND {}))", before(table, rest))
+            }
+        }
+    }
+    let sought = parts
+        .first()
+        .filter(|first| parts.len() > 1 && first.value != NULL && !nullable(table, &first.column));
+    let sought = sought.map(|first| format!("{} <= {} AND ", bracketed(&first.column), first.value));
+    sought.unwrap_or_default() + &before(table, parts)
+}
+
+/// How a [`KeyPart`] writes that there is no value.
+pub(super) const NULL: &str = "NULL";
+
+/// A column that the plan does not know may hold anything.
+fn nullable(table: &TablePlan, column: &str) -> bool {
+    table.keys.iter().find(|key| key.name == column).is_none_or(|key| key.nullable)
 }
 
 /// 10^exponent as a plain literal: `1000` or `0.001`.
@@ -34,12 +86,19 @@ pub fn power_of_ten(exponent: i32) -> String {
     if exponent >= 0 { format!("1{}", zeros(exponent)) } else { format!("0.{}1", zeros(-exponent - 1)) }
 }
 
-/// Every `step`-th key in the server's own order: the counted quantiles by which a table is cut.
-pub fn quantiles(table: &crate::model::TableName, key: &str, step: u64) -> String {
-    let key = bracketed(key);
+/// Every `step`-th key in the server's own order, by which a table is cut; and for each number of leading columns how
+/// many rows come before the first row with the same values there, plus one.
+pub fn quantiles(table: &TableName, key: &[String], step: u64) -> String {
+    let columns: Vec<_> = key.iter().map(|name| bracketed(name)).collect();
+    let each = |item: &dyn Fn(usize) -> String| (0..columns.len()).map(item).collect::<Vec<_>>().join(", ");
+    let chosen = each(&|at| format!("q.k{at}"));
+    let ranks = each(&|at| format!("q.r{at}"));
+    let keys = each(&|at| format!("{} AS k{at}", columns[at]));
+    let ranked = each(&|at| format!("RANK() OVER (ORDER BY {}) AS r{at}", columns[..=at].join(", ")));
     format!(
-        "SELECT q.{key} FROM (SELECT {key}, ROW_NUMBER() OVER (ORDER BY {key}) AS n FROM {}) AS q \
-         WHERE (q.n - 1) % {step} = 0 ORDER BY q.{key}",
+        "SELECT {chosen}, {ranks} FROM (SELECT {keys}, {ranked}, ROW_NUMBER() OVER (ORDER BY {}) AS n FROM {}) AS q \
+         WHERE (q.n - 1) % {step} = 0 ORDER BY q.n",
+        columns.join(", "),
         table.sql()
     )
 }

@@ -1,6 +1,6 @@
 //! Everything that a run will say to both servers, and the rights that it needs for that.
 
-use super::{PlannedTable, chunks, sql};
+use super::{PlannedTable, sql};
 use crate::{
     catalog,
     config::{Consistency, Pipeline},
@@ -16,7 +16,7 @@ pub(super) fn source(
     table: &catalog::Table,
     pipeline: &Pipeline,
     level: Level,
-    row_bytes: u64,
+    quantiles: &[String],
 ) -> Vec<String> {
     use catalog::sql as ask;
     let mut all = vec![
@@ -24,15 +24,13 @@ pub(super) fn source(
         ask::object(&plan.source),
         ask::may_select(&plan.source),
         ask::columns(table.object_id, "c.encryption_type"),
-        ask::leading_key(table.object_id),
+        ask::indexes(table.object_id),
         ask::size(table.object_id),
     ];
     if table.counted {
         all.push(ask::count(&plan.source));
     }
-    if let (Some(key), 2..) = (&plan.key, plan.chunks.len()) {
-        all.push(sql::quantiles(&plan.source, &key.name, chunks::step(row_bytes, &pipeline.limits)));
-    }
+    all.extend_from_slice(quantiles);
     let Some(chunk) = plan.chunks.first() else { return all };
     match pipeline.source.consistency {
         Consistency::PerChunk => {

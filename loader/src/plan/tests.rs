@@ -65,9 +65,9 @@ fn script() -> Script {
             ("sys.objects", Answer::Rows("77|U ")),
             ("HAS_PERMS_BY_NAME", Answer::Rows("1")),
             ("sys.columns AS c JOIN sys.types", Answer::Rows(COLUMNS)),
-            ("sys.indexes", Answer::Rows("OrderId")),
+            ("sys.indexes", Answer::Rows("1|PK_Orders|1|1|OrderId")),
             ("dm_db_partition_stats", Answer::Rows("350|5")),
-            ("ROW_NUMBER", Answer::Rows("1\n101\n101\n205")),
+            ("ROW_NUMBER", Answer::Rows("1|1\n101|101\n101|101\n205|301")),
         ],
         asked: Vec::new(),
     }
@@ -119,7 +119,7 @@ async fn a_table_without_a_key_is_one_chunk_and_the_plan_says_so() {
     assert_eq!(table.plan.chunks.len(), 1);
     assert_eq!(table.plan.chunks[0].range.to_string(), "the whole table");
     assert!(
-        table.notes.iter().any(|n| n.contains("neither a clustered index nor a primary key")),
+        table.notes.iter().any(|n| n.contains("neither a clustered nor a unique index")),
         "{:?}",
         table.notes
     );

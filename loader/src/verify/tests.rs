@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    model::{CodePage, KeyColumn, SourceType, TargetName},
+    model::{Bound, CodePage, KeyColumn, SourceType, TargetName},
     witness::Witness,
 };
 
@@ -38,7 +38,7 @@ fn every_type() -> TablePlan {
         staging: TargetName { name: "ALL_TYPES__KEYFERRY".into(), ..target.clone() },
         target,
         columns: types.map(column).to_vec(),
-        key: Some(KeyColumn { name: "Big".into(), source: SourceType::BigInt, nullable: true }),
+        keys: vec![KeyColumn { name: "Big".into(), source: SourceType::BigInt, nullable: true }],
         chunks: Vec::new(),
         schema_hash: String::new(),
     }
@@ -50,8 +50,7 @@ fn lines(sql: &str) -> String {
 
 #[test]
 fn the_source_recomputes_its_witness() {
-    let range =
-        KeyRange { column: Some("Big".into()), lower: None, upper: Some("CAST(10 AS bigint)".into()) };
+    let range = KeyRange { lower: None, upper: Some(Bound::of("Big", "CAST(10 AS bigint)")) };
     insta::assert_snapshot!(lines(&source_sql(&every_type(), &range, Level::Sums)));
 }
 
@@ -111,7 +110,7 @@ fn a_mismatch_names_table_chunk_range_column_and_both_values() {
     let mut loader = Witness::new(&plan.columns, Level::Sums);
     loader.rows = 3;
     loader.columns[0].count = 3;
-    let range = KeyRange { column: Some("Big".into()), lower: Some("5".into()), upper: Some("9".into()) };
+    let range = KeyRange { lower: Some(Bound::of("Big", "5")), upper: Some(Bound::of("Big", "9")) };
     let row = ["4", "4", "0", "0", "7"].map(|text| Some(text.to_owned())).to_vec();
     let seen = observed(Side::Source, Level::Sums, &plan.columns, &[row]).unwrap();
     let mismatch = check_source(&plan, 7, &range, &loader, &seen).unwrap_err();
