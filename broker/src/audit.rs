@@ -19,10 +19,13 @@ use std::{
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
-use self::chain::Chain;
+use self::chain::{Chain, TooLong};
 
 /// Lines that wait for the disk at most; more callers wait for their turn.
 const QUEUE: usize = 256;
+
+/// The longest detail of a line, in bytes. No message of the broker's own is near it.
+const LONGEST_DETAIL: usize = 4096;
 
 /// Why nothing could be recorded.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -41,6 +44,11 @@ pub enum AuditError {
         /// What the system said.
         cause: String,
     },
+    /// What was to be recorded does not fit on a line.
+    #[error(
+        "the record of this decision is longer than a line of the audit log may be, so nothing is granted"
+    )]
+    TooLong,
     /// The broker is stopping.
     #[error("the audit log is closed because the broker is stopping")]
     Closed,
@@ -155,8 +163,13 @@ impl AuditLog {
         Ok(Self { jobs, writable })
     }
 
-    /// Writes one line and waits until it is on disk. Returns the line's id.
-    pub async fn record(&self, record: Record) -> Result<String, AuditError> {
+    /// Writes one line and waits until it is on disk. Returns the line's id. A long detail is cut.
+    pub async fn record(&self, mut record: Record) -> Result<String, AuditError> {
+        if record.detail.len() > LONGEST_DETAIL {
+            let end = record.detail.floor_char_boundary(LONGEST_DETAIL);
+            record.detail.truncate(end);
+            record.detail.push_str(" (cut)");
+        }
         let (done, answer) = oneshot::channel();
         self.jobs.send(Job { record, done }).await.map_err(|_| AuditError::Closed)?;
         answer.await.map_err(|_| AuditError::Closed)?
@@ -184,7 +197,7 @@ fn write_all(mut chain: Chain, mut queue: mpsc::Receiver<Job>, writable: &Atomic
                 writable.store(true, Ordering::Relaxed);
                 for (done, id) in waiting.into_iter().zip(ids) {
                     // A caller that is gone needs no answer.
-                    let _ = done.send(Ok(id));
+                    let _ = done.send(id.map_err(|TooLong| AuditError::TooLong));
                 }
             }
             Err(cause) => {

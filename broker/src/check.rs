@@ -7,6 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::{Config, GrantConfig, GrantName, VaultAuth},
+    events,
     socket::Place,
     upstream::{self, ErrorClass, GrantSettings, Upstream, UpstreamError},
 };
@@ -143,8 +144,10 @@ pub async fn check(config: &Config) -> Report {
         return report;
     }
     let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
-    match Upstream::start(config, &tasks, &end).await {
-        Ok(upstream) => {
+    match Upstream::start(config, &tasks, &end, &CancellationToken::new(), events::channel().0).await {
+        // Nobody stops a check but the end of the process.
+        Ok(None) => {}
+        Ok(Some(upstream)) => {
             let secret = &config.vault.secret;
             report.ok("vault", format!("logged in; read {}/{}", secret.mount, secret.path));
             for (name, grant) in &config.grants {

@@ -6,6 +6,7 @@
 
 mod document;
 mod error;
+mod fields;
 mod grant;
 mod names;
 
@@ -164,6 +165,9 @@ pub struct KvSecret {
     pub mount: VaultPath,
     /// The path below it.
     pub path: VaultPath,
+    /// How often a new version is looked for: 5 minutes unless told.
+    #[serde(default = "default_refresh", deserialize_with = "document::duration")]
+    pub refresh: Duration,
 }
 
 /// The broker's own Kerberos identity.
@@ -337,6 +341,10 @@ impl Config {
 
 fn default_approle_mount() -> VaultPath {
     VaultPath::constant("approle")
+}
+
+fn default_refresh() -> Duration {
+    Duration::from_mins(5)
 }
 
 fn default_krb5_conf() -> PathBuf {

@@ -11,10 +11,14 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{clock::End, config::GrantName, policy::Permit, upstream::UpstreamError};
+use crate::{clock::End, config::GrantName, limits::Allowance, policy::Permit, upstream::UpstreamError};
 
 /// How long a caller waits for a token that has to be issued first.
 const PATIENCE: Duration = Duration::from_secs(25);
+
+/// So often may callers have a token renewed while it still serves others: a few times at once, then slowly.
+const EARLY_RENEWALS: u32 = 3;
+const EARLY_RENEWAL_EVERY: Duration = Duration::from_secs(20);
 
 /// How recent a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +36,7 @@ pub enum Freshness {
 pub struct Demand<'a> {
     /// The token must live at least this long.
     pub min_ttl: Duration,
-    /// The generation that the upstream refused: it is not served again.
+    /// The generation that the upstream refused: this demand wants another. Others are served what is held.
     pub rejected: Option<&'a str>,
 }
 
@@ -68,6 +72,18 @@ pub enum GrantError {
     /// The issuer did not give one.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    /// The token serves, this caller wants another, and callers have had it renewed too often.
+    #[error(
+        "`{grant}` was renewed for callers {EARLY_RENEWALS} times just now, and the token that is held has not ended; \
+         ask again in {} s",
+        wait.as_secs().max(1)
+    )]
+    TooOften {
+        /// The grant.
+        grant: GrantName,
+        /// When to ask again.
+        wait: Duration,
+    },
     /// The issuer took too long for this caller.
     #[error("no token of `{grant}` was issued within {} s; try again", PATIENCE.as_secs())]
     TimedOut {
@@ -92,9 +108,10 @@ impl Grants {
         self.slot(permit)?.serve(demand).await
     }
 
-    /// Stops serving the token of this generation and starts a renewal. False when it is not held.
-    pub fn reject(&self, permit: &Permit, generation: &str) -> bool {
-        self.slot(permit).is_ok_and(|slot| slot.reject(generation))
+    /// Starts a renewal because the upstream refused the token of this generation; what is held serves on until
+    /// the new one is there. False when it is not held, or was renewed too often.
+    pub fn renew(&self, permit: &Permit, generation: &str) -> bool {
+        self.slot(permit).is_ok_and(|slot| slot.renew_if_held(generation))
     }
 
     /// Every slot, for the renewal tasks and for health.
@@ -120,6 +137,8 @@ pub struct Slot {
     view: watch::Sender<View>,
     /// The number of the attempt that somebody waits for.
     wanted: watch::Sender<u64>,
+    /// Bounds the attempts that callers want ahead of time.
+    early: Allowance,
 }
 
 #[derive(Default)]
@@ -136,7 +155,6 @@ struct View {
 struct Held {
     grant: Grant,
     end: End,
-    rejected: bool,
 }
 
 struct Failure {
@@ -157,19 +175,24 @@ pub struct SlotState {
 
 impl Held {
     fn serves(&self) -> bool {
-        !self.rejected && !self.end.left().is_zero()
+        !self.end.left().is_zero()
     }
 }
 
 enum Answer {
     Serve(Served),
     Never(GrantError),
-    Wait { attempts: u64 },
+    /// `early`: what is held serves others on.
+    Wait {
+        attempts: u64,
+        early: bool,
+    },
 }
 
 impl Slot {
     fn new(name: GrantName) -> Self {
-        Self { name, view: watch::Sender::default(), wanted: watch::Sender::new(1) }
+        let early = Allowance::new(EARLY_RENEWALS, EARLY_RENEWAL_EVERY);
+        Self { name, view: watch::Sender::default(), wanted: watch::Sender::new(1), early }
     }
 
     /// The grant's name.
@@ -188,9 +211,6 @@ impl Slot {
     }
 
     async fn serve(&self, demand: Demand<'_>) -> Result<Served, GrantError> {
-        if let Some(generation) = demand.rejected {
-            self.reject(generation);
-        }
         let deadline = Instant::now() + PATIENCE;
         let mut view = self.view.subscribe();
         let mut freshness = None;
@@ -199,8 +219,9 @@ impl Slot {
             match answer {
                 Answer::Serve(served) => return Ok(served),
                 Answer::Never(error) => return Err(error),
-                Answer::Wait { attempts } => {
-                    self.want(attempts + 1);
+                Answer::Wait { attempts, early } => {
+                    self.want(attempts + 1, early)
+                        .map_err(|wait| GrantError::TooOften { grant: self.name.clone(), wait })?;
                     let next = timeout_at(deadline, view.wait_for(|view| view.attempts > attempts)).await;
                     if !matches!(next, Ok(Ok(_))) {
                         return Err(GrantError::TimedOut { grant: self.name.clone() });
@@ -216,8 +237,12 @@ impl Slot {
             let (grant, asked, longest) = (self.name.clone(), demand.min_ttl, view.longest_life);
             return Answer::Never(GrantError::TtlTooLong { grant, asked, longest });
         }
-        let held = view.held.as_ref().filter(|held| held.serves() && held.end.left() >= demand.min_ttl);
-        if let Some(held) = held {
+        let held = view.held.as_ref().filter(|held| held.serves());
+        let early = held.is_some();
+        let good = held.filter(|held| {
+            held.end.left() >= demand.min_ttl && demand.rejected != Some(held.grant.generation())
+        });
+        if let Some(held) = good {
             let otherwise = if view.failure.is_some() { Freshness::UpstreamDown } else { Freshness::Cached };
             let freshness = freshness.filter(|_| view.failure.is_none()).unwrap_or(otherwise);
             return Answer::Serve(Served { grant: held.grant.clone(), freshness });
@@ -225,31 +250,34 @@ impl Slot {
         match &view.failure {
             // Nobody calls an upstream again before the pause after its last failure is over.
             Some(failure) if Instant::now() < failure.retry_at => Answer::Never(failure.error.clone().into()),
-            _ => Answer::Wait { attempts: view.attempts },
+            _ => Answer::Wait { attempts: view.attempts, early },
         }
     }
 
-    fn reject(&self, generation: &str) -> bool {
-        let held = self.view.send_if_modified(|view| match &mut view.held {
-            Some(held) if held.grant.generation() == generation && !held.rejected => {
-                held.rejected = true;
-                true
-            }
-            _ => false,
-        });
-        if held {
-            let next = self.view.borrow().attempts + 1;
-            self.want(next);
-        }
-        held
+    fn renew_if_held(&self, generation: &str) -> bool {
+        let attempts = {
+            let view = self.view.borrow();
+            let held = view.held.as_ref().is_some_and(|held| held.grant.generation() == generation);
+            held.then_some(view.attempts)
+        };
+        attempts.is_some_and(|attempts| self.want(attempts + 1, true).is_ok())
     }
 
-    fn want(&self, attempt: u64) {
+    /// Wants an attempt. One that is under way or wanted already costs nothing; when a new one would be early
+    /// and too many were, it is refused with the time until the next.
+    fn want(&self, attempt: u64, early: bool) -> Result<(), Duration> {
+        let mut outcome = Ok(());
         self.wanted.send_if_modified(|wanted| {
             let more = *wanted < attempt;
-            *wanted = (*wanted).max(attempt);
-            more
+            if more && early {
+                outcome = self.early.take();
+            }
+            if more && outcome.is_ok() {
+                *wanted = attempt;
+            }
+            more && outcome.is_ok()
         });
+        outcome
     }
 
     /// Notes a token. One that has ended already, or that has no life at all, is refused.
@@ -257,7 +285,7 @@ impl Slot {
         let end = End::of(grant.expires_at()).ok_or(Lapsed)?;
         let life = end.left();
         self.view.send_modify(|view| {
-            view.held = Some(Held { grant, end, rejected: false });
+            view.held = Some(Held { grant, end });
             view.longest_life = view.longest_life.max(life);
             view.failure = None;
             view.attempts += 1;

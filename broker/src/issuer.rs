@@ -4,16 +4,26 @@
 use std::future::Future;
 
 use keyferry_proto::grant::Grant;
+use tokio::sync::watch;
 
 use crate::{
     config::GrantName,
-    upstream::{GrantSettings, Relay, RelayStep, SnowflakeLogin, Upstream, UpstreamError, UpstreamStatus},
+    upstream::{
+        GrantSettings, Relay, RelayStep, SecretStatus, SnowflakeLogin, Upstream, UpstreamError,
+        UpstreamStatus,
+    },
 };
 
 /// Issues bearer tokens. Nothing is cached behind it.
 pub trait Issuer: Send + Sync + 'static {
     /// One call to the issuer of `grant`'s access tokens.
     fn issue(&self, grant: &GrantName) -> impl Future<Output = Result<Grant, UpstreamError>> + Send;
+
+    /// Changes whenever the credential that is shown to the issuer was replaced: a token that was issued for
+    /// the one before is then to be replaced, too.
+    fn credential(&self, _grant: &GrantName) -> Option<watch::Receiver<u64>> {
+        None
+    }
 }
 
 /// Everything that the RPCs ask of the upstreams.
@@ -43,6 +53,9 @@ pub trait Upstreams: Issuer {
 
     /// How each upstream did last.
     fn status(&self) -> Vec<UpstreamStatus>;
+
+    /// Which version of the secret is in use.
+    fn secret_status(&self) -> SecretStatus;
 }
 
 /// One Kerberos exchange.
@@ -71,6 +84,10 @@ impl Issuer for Upstream {
     async fn issue(&self, grant: &GrantName) -> Result<Grant, UpstreamError> {
         self.bearer(grant).await
     }
+
+    fn credential(&self, grant: &GrantName) -> Option<watch::Receiver<u64>> {
+        Upstream::credential(self, grant)
+    }
 }
 
 impl Upstreams for Upstream {
@@ -97,6 +114,10 @@ impl Upstreams for Upstream {
 
     fn status(&self) -> Vec<UpstreamStatus> {
         Upstream::status(self)
+    }
+
+    fn secret_status(&self) -> SecretStatus {
+        Upstream::secret_status(self)
     }
 }
 

@@ -10,6 +10,7 @@ pub mod caller;
 pub mod check;
 mod clock;
 pub mod config;
+pub mod events;
 pub mod grants;
 pub mod issuer;
 pub mod limits;

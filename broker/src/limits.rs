@@ -1,8 +1,10 @@
-//! What one uid may take: so many at once, and so many calls a second.
+//! What one uid may take, so many at once and so many calls a second; and how often all of them together may
+//! have something done ahead of its time.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -116,10 +118,37 @@ impl Rate {
     }
 }
 
+/// How often something may be done ahead of its time: a few times at once, then at a steady pace.
+pub struct Allowance {
+    burst: u32,
+    every: Duration,
+    /// When the burst will be whole again.
+    whole_at: Mutex<Option<Instant>>,
+}
+
+impl Allowance {
+    /// `burst` times at once, and once more each `every`.
+    pub fn new(burst: u32, every: Duration) -> Self {
+        Self { burst, every, whole_at: Mutex::default() }
+    }
+
+    /// Takes one; when none is left, says how long until there is.
+    pub fn take(&self) -> Result<(), Duration> {
+        let now = Instant::now();
+        let mut whole_at = self.whole_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = whole_at.unwrap_or(now).max(now) + self.every;
+        let beyond = next.saturating_duration_since(now + self.every * self.burst);
+        if beyond.is_zero() {
+            *whole_at = Some(next);
+            Ok(())
+        } else {
+            Err(beyond)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -140,6 +169,19 @@ mod tests {
         assert_eq!(rate.pass(8), Pass::Yes);
         tokio::time::advance(Duration::from_millis(500)).await;
         assert_eq!((0..20).filter(|_| rate.pass(7) == Pass::Yes).count(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_allowance_is_a_burst_then_a_pace() {
+        let allowance = Allowance::new(3, Duration::from_secs(20));
+        assert!((0..3).all(|_| allowance.take().is_ok()));
+        assert_eq!(allowance.take(), Err(Duration::from_secs(20)));
+        tokio::time::advance(Duration::from_secs(15)).await;
+        assert_eq!(allowance.take(), Err(Duration::from_secs(5)), "a refusal costs nothing");
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert!(allowance.take().is_ok() && allowance.take().is_err());
+        tokio::time::advance(Duration::from_mins(60)).await;
+        assert_eq!((0..10).filter(|_| allowance.take().is_ok()).count(), 3);
     }
 
     #[test]

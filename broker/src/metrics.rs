@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::upstream::UpstreamError;
+use crate::{events::Event, upstream::UpstreamError};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct AnswerLabels {
@@ -33,6 +33,11 @@ struct GrantLabels {
     grant: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct EventLabels {
+    event: &'static str,
+}
+
 /// All counters and gauges of the broker.
 pub struct Metrics {
     registry: Registry,
@@ -42,6 +47,7 @@ pub struct Metrics {
     expiry: Family<GrantLabels, Gauge>,
     sessions: Family<GrantLabels, Gauge>,
     relays: Family<GrantLabels, Gauge>,
+    events: Family<EventLabels, Counter>,
 }
 
 impl Default for Metrics {
@@ -54,6 +60,7 @@ impl Default for Metrics {
             expiry: Family::default(),
             sessions: Family::default(),
             relays: Family::default(),
+            events: Family::default(),
             registry: Registry::default(),
         };
         registry.register("grants", "Answers about a grant, by call and outcome", metrics.answers.clone());
@@ -66,6 +73,14 @@ impl Default for Metrics {
         );
         registry.register("sessions_open", "Snowflake sessions open for callers", metrics.sessions.clone());
         registry.register("relays_open", "Kerberos exchanges that wait for a server", metrics.relays.clone());
+        registry.register(
+            "events",
+            "What happened to the broker's own credentials; alert on SecretIdIntercepted",
+            metrics.events.clone(),
+        );
+        for event in Event::KINDS {
+            drop(metrics.events.get_or_create(&EventLabels { event }));
+        }
         Self { registry, ..metrics }
     }
 }
@@ -94,6 +109,11 @@ impl Metrics {
     pub fn upstream_call<T>(&self, call: &'static str, outcome: &Result<T, UpstreamError>) {
         let outcome = outcome.as_ref().map_or_else(|error| error.class().as_str(), |_| "ok");
         self.upstream.get_or_create(&UpstreamLabels { call, outcome }).inc();
+    }
+
+    /// Something happened to a credential of the broker's own.
+    pub fn happened(&self, event: &'static str) {
+        self.events.get_or_create(&EventLabels { event }).inc();
     }
 
     /// For how long a grant's token still serves.

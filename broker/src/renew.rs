@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -32,7 +35,11 @@ pub async fn keep_fresh(
     shutdown: CancellationToken,
 ) {
     let mut backoff = Backoff::default();
+    let mut credential = issuer.credential(slot.name());
     loop {
+        if let Some(credential) = &mut credential {
+            credential.mark_unchanged();
+        }
         let attempt = timeout(ATTEMPT, issuer.issue(slot.name()));
         let outcome = tokio::select! {
             outcome = attempt => outcome.unwrap_or_else(|_| Err(too_slow())),
@@ -65,8 +72,25 @@ pub async fn keep_fresh(
                 }
             }
         };
-        tokio::select! { () = rest => {}, () = shutdown.cancelled() => return }
+        tokio::select! {
+            () = rest => {}
+            () = replaced(&mut credential) => {
+                info!(grant = %slot.name(), "the credential was replaced; so is its token");
+            }
+            () = shutdown.cancelled() => return,
+        }
     }
+}
+
+/// Waits until another credential is in use.
+async fn replaced(credential: &mut Option<watch::Receiver<u64>>) {
+    if let Some(credential) = credential
+        && credential.changed().await.is_ok()
+    {
+        return;
+    }
+    // An issuer that is gone replaces nothing any more.
+    std::future::pending().await
 }
 
 fn too_slow() -> UpstreamError {

@@ -235,7 +235,7 @@ impl<U: Upstreams> Service<U> {
         }
         let holds_tokens =
             broker.policy.authorize(&permit.caller(), Some(permit.pipeline()), permit.grant(), Use::Token);
-        holds_tokens.is_ok_and(|permit| broker.grants.reject(&permit, generation))
+        holds_tokens.is_ok_and(|permit| broker.grants.renew(&permit, generation))
     }
 }
 

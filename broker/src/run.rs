@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::time::timeout;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -10,6 +10,7 @@ use crate::{
     admin,
     audit::{AuditError, AuditLog, Outcome, Record},
     config::{Config, GrantConfig, GrantName},
+    events::{self, Event},
     grants::Grants,
     issuer::Upstreams,
     metrics::Metrics,
@@ -78,19 +79,24 @@ impl Prepared {
         let audit = AuditLog::open(&config.audit.path)?;
         audit.record(Record::new("Start", Outcome::Noted)).await?;
         let (tasks, end_upstreams) = (TaskTracker::new(), CancellationToken::new());
-        let started = tokio::select! {
-            started = Upstream::start(&config, &tasks, &end_upstreams) => started,
-            () = shutdown.cancelled() => return Ok(()),
-        };
+        let (events, mut told) = events::channel();
+        let started = Upstream::start(&config, &tasks, &end_upstreams, &shutdown, events).await;
         let upstream = match started {
-            Ok(upstream) => upstream,
+            Ok(Some(upstream)) => upstream,
+            Ok(None) => {
+                info!("told to stop before serving; what was obtained is given back");
+                let detail = "before anything was served".to_owned();
+                audit.record(Record { detail, ..Record::new("Stop", Outcome::Noted) }).await?;
+                return Ok(());
+            }
             Err(error) => {
+                events::report_told(&mut told, &audit, &Metrics::default()).await;
                 let detail = error.to_string();
                 audit.record(Record { detail, ..Record::new("Start", Outcome::Failed) }).await?;
                 return Err(error.into());
             }
         };
-        let outcome = serve(&config, &place, Arc::clone(&upstream), audit.clone(), shutdown).await;
+        let outcome = serve(&config, &place, Arc::clone(&upstream), audit.clone(), told, shutdown).await;
         end_upstreams.cancel();
         tasks.close();
         if timeout(LAST_WORDS, tasks.wait()).await.is_err() {
@@ -111,6 +117,7 @@ pub async fn serve<U: Upstreams>(
     place: &Arc<Place>,
     upstreams: Arc<U>,
     audit: AuditLog,
+    told: mpsc::Receiver<Event>,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let metrics = Arc::new(Metrics::default());
@@ -137,6 +144,7 @@ pub async fn serve<U: Upstreams>(
         let margin = config.limits.refresh_margin;
         background.spawn(renew::keep_fresh(issuer, slot, margin, Arc::clone(&metrics), end_all.clone()));
     }
+    background.spawn(events::report_all(told, broker.audit.clone(), Arc::clone(&metrics), end_all.clone()));
     background.spawn(admin::serve(Arc::clone(&broker), admin, shutdown.clone(), end_all.clone()));
 
     let connections = socket::incoming(socket, config.limits.connections_per_uid, metrics);

@@ -24,10 +24,13 @@ use crate::{
     RunError,
     audit::AuditLog,
     config::{CallerMatch, Config, GrantName, PolicyEntry, Use},
+    events,
     issuer::{Exchange, Issuer, Session, Upstreams},
     run,
     socket::Place,
-    upstream::{ErrorClass, GrantSettings, RelayStep, UpstreamError, UpstreamName, UpstreamStatus},
+    upstream::{
+        ErrorClass, GrantSettings, RelayStep, SecretStatus, UpstreamError, UpstreamName, UpstreamStatus,
+    },
 };
 
 /// What every token of the fake upstreams holds.
@@ -41,9 +44,11 @@ pub(crate) struct Fake {
     pub(crate) refuses_bearer: Mutex<Option<String>>,
     pub(crate) proves_itself: AtomicBool,
     pub(crate) status: Mutex<Vec<UpstreamStatus>>,
+    pub(crate) secret: Mutex<SecretStatus>,
     pub(crate) bearers: AtomicU64,
     pub(crate) opened: AtomicU64,
     pub(crate) renewed: AtomicU64,
+    pub(crate) renewals_tried: AtomicU64,
     pub(crate) closed: Arc<AtomicU64>,
 }
 
@@ -56,9 +61,11 @@ impl Default for Fake {
             refuses_bearer: Mutex::default(),
             proves_itself: AtomicBool::new(true),
             status: Mutex::default(),
+            secret: Mutex::default(),
             bearers: AtomicU64::new(0),
             opened: AtomicU64::new(0),
             renewed: AtomicU64::new(0),
+            renewals_tried: AtomicU64::new(0),
             closed: Arc::default(),
         }
     }
@@ -141,6 +148,10 @@ impl Upstreams for Handle {
     fn status(&self) -> Vec<UpstreamStatus> {
         self.0.status.lock().unwrap().clone()
     }
+
+    fn secret_status(&self) -> SecretStatus {
+        self.0.secret.lock().unwrap().clone()
+    }
 }
 
 fn step(token: Vec<u8>, complete: bool, mutual: bool) -> RelayStep {
@@ -192,6 +203,7 @@ impl Session for FakeSession {
     }
 
     async fn renew(&mut self) -> Result<(), UpstreamError> {
+        self.fake.renewals_tried.fetch_add(1, Ordering::SeqCst);
         if let Some(error) = self.fake.fails.lock().unwrap().clone() {
             return Err(error);
         }
@@ -274,7 +286,9 @@ impl Bench {
         let place = Arc::new(Place::claim(&config.socket.path).unwrap());
         let socket = config.socket.path.clone();
         let stop = shutdown.clone();
-        let serving = tokio::spawn(async move { run::serve(&config, &place, upstreams, audit, stop).await });
+        let serving = tokio::spawn(async move {
+            run::serve(&config, &place, upstreams, audit, events::channel().1, stop).await
+        });
         let client = dial(&socket).await;
         Self { fake, client, socket, shutdown, serving, folder }
     }

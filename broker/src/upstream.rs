@@ -12,39 +12,50 @@ mod http;
 mod kerberos;
 mod keytab;
 mod relay;
+mod rotation;
 mod secret;
+mod shape;
 mod snowflake_login;
+mod source;
 mod status;
 mod ticket;
 mod tmpfs;
 mod vault;
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use keyferry_proto::grant::Grant;
+use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{
-    bundle::Bundle,
-    entra::Issuer,
-    snowflake_login::{LoginService, Wanted},
-    status::Board,
-    ticket::Kerberos,
-    vault::Vault,
-};
 pub use self::{
     error::{ErrorClass, UpstreamError, UpstreamName},
     relay::Relay,
+    rotation::SecretStatus,
     secret::Secret,
     snowflake_login::SnowflakeLogin,
     status::UpstreamStatus,
 };
-use crate::config::{
-    Config, GrantConfig, GrantName, KerberosGrant, SnowflakeGrant, SnowflakeLoginConfig, SnowflakeName,
+use self::{
+    rotation::Rotation,
+    source::{Account, Source},
+    status::Board,
+    ticket::Kerberos,
+    vault::Vault,
+};
+use crate::{
+    config::{Config, GrantName},
+    events::Events,
 };
 
 /// What TDS listens on when neither the service principal name nor anybody else says.
 const SQL_SERVER_PORT: u16 = 1433;
+/// How long a login that is under way is waited for when the broker is told to stop.
+const LOGIN_END: Duration = Duration::from_secs(3);
 
 /// All upstreams of one broker, logged in.
 pub struct Upstream {
@@ -52,19 +63,7 @@ pub struct Upstream {
     kerberos: Option<Arc<Kerberos>>,
     grants: BTreeMap<GrantName, Source>,
     board: Arc<Board>,
-}
-
-/// Where one grant comes from.
-enum Source {
-    Kerberos(KerberosGrant),
-    Snowflake(Box<Account>),
-}
-
-/// One Snowflake account, and who issues the tokens for it.
-struct Account {
-    config: SnowflakeGrant,
-    issuer: Issuer,
-    service: Arc<LoginService>,
+    rotation: Rotation,
 }
 
 /// What a grant's configuration and the Vault bundle say about where to connect; no secret is in it.
@@ -115,22 +114,41 @@ pub fn prepare(config: &Config) -> Result<(), UpstreamError> {
 
 impl Upstream {
     /// Logs in to Vault, reads the bundle, puts the keytab onto tmpfs and gets a ticket; starts the
-    /// renewal tasks on `tasks`, which end with `shutdown`. Fails with the first cause.
+    /// renewal tasks on `tasks`, which end with `shutdown`. Fails with the first cause. Nothing when `stop` came
+    /// first: then what was obtained is given back.
     pub async fn start(
         config: &Config,
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
-    ) -> Result<Arc<Self>, UpstreamError> {
+        stop: &CancellationToken,
+        events: Events,
+    ) -> Result<Option<Arc<Self>>, UpstreamError> {
         let board = Arc::new(Board::default());
         let mut grants = BTreeMap::new();
         for (name, grant) in &config.grants {
             grants.insert(name.clone(), Source::new(grant)?);
         }
-        let vault = Arc::new(Vault::new(&config.vault, Arc::clone(&board))?);
-        vault.log_in().await?;
-        let started = Self::finish(config, &vault, grants, board).await;
+        let vault = Arc::new(Vault::new(&config.vault, Arc::clone(&board), events.clone())?);
+        let login = vault.log_in();
+        tokio::pin!(login);
+        tokio::select! {
+            outcome = &mut login => outcome?,
+            () = stop.cancelled() => {
+                // Vault may have made the token already: it is known only when the answer has come.
+                let _ = tokio::time::timeout(LOGIN_END, &mut login).await;
+                vault.revoke().await;
+                return Ok(None);
+            }
+        }
+        let started = tokio::select! {
+            started = Self::finish(config, &vault, grants, board, events) => started,
+            () = stop.cancelled() => {
+                vault.revoke().await;
+                return Ok(None);
+            }
+        };
         let upstream = match started {
-            Ok(upstream) => upstream,
+            Ok(upstream) => Arc::new(upstream),
             Err(error) => {
                 vault.revoke().await;
                 return Err(error);
@@ -140,7 +158,8 @@ impl Upstream {
         if let Some(kerberos) = &upstream.kerberos {
             tasks.spawn(Arc::clone(kerberos).keep_fresh(shutdown.clone()));
         }
-        Ok(Arc::new(upstream))
+        tasks.spawn(Arc::clone(&upstream).keep_current(shutdown.clone()));
+        Ok(Some(upstream))
     }
 
     async fn finish(
@@ -148,37 +167,63 @@ impl Upstream {
         vault: &Arc<Vault>,
         grants: BTreeMap<GrantName, Source>,
         board: Arc<Board>,
+        events: Events,
     ) -> Result<Self, UpstreamError> {
         let bundle = vault.read_bundle().await?;
+        // A field that is missing shows at the start, not at the first request in the night.
+        grants.values().try_for_each(|source| source.check(&bundle))?;
+        let refused = Arc::new(Notify::new());
         let kerberos = match &config.kerberos {
-            Some(kerberos) => Some(Kerberos::start(kerberos, &bundle, Arc::clone(&board)).await?),
+            Some(kerberos) => {
+                Some(Kerberos::start(kerberos, &bundle, Arc::clone(&board), Arc::clone(&refused)).await?)
+            }
             None => None,
         };
-        // A field that is missing shows at the start, not at the first request in the night.
         for source in grants.values() {
-            source.settings(&bundle)?;
+            if let Source::Snowflake(account) = source {
+                account.take(&bundle);
+            }
         }
-        Ok(Self { vault: Arc::clone(vault), kerberos, grants, board })
+        let wrapped = vault.needs_delivery_after_restart();
+        let rotation = Rotation::new(config.vault.secret.refresh, bundle, events, refused, wrapped);
+        Ok(Self { vault: Arc::clone(vault), kerberos, grants, board, rotation })
     }
 
     /// One call to the issuer of the grant's access tokens. Nothing is cached here.
     pub async fn bearer(&self, grant: &GrantName) -> Result<Grant, UpstreamError> {
-        let Source::Snowflake(account) = self.source(grant)? else {
-            return Err(wrong_kind(grant, "it has no access tokens", "`relay`"));
-        };
-        let bundle = self.vault.bundle()?;
-        let issued = account.issuer.bearer(&bundle).await;
+        let issued = self.account(grant, "it has no access tokens")?.bearer().await;
         match &issued {
             Ok(_) => self.board.succeeded(UpstreamName::Entra, Some(grant.as_str()), None),
-            Err(error) => self.board.failed(Some(grant.as_str()), error),
+            Err(error) => {
+                self.board.failed(Some(grant.as_str()), error);
+                if error.class() == ErrorClass::Credential {
+                    self.rotation.look_now();
+                }
+            }
         }
         issued
     }
 
+    /// Changes whenever the credential behind a grant's access tokens was replaced.
+    pub fn credential(&self, grant: &GrantName) -> Option<watch::Receiver<u64>> {
+        match self.grants.get(grant) {
+            Some(Source::Snowflake(account)) => Some(account.version()),
+            _ => None,
+        }
+    }
+
+    /// Which version of the secret is in use.
+    pub fn secret_status(&self) -> SecretStatus {
+        self.rotation.status()
+    }
+
     /// The grant's settings, from the configuration and the bundle.
     pub fn settings(&self, grant: &GrantName) -> Result<GrantSettings, UpstreamError> {
-        let bundle = self.vault.bundle()?;
-        self.source(grant)?.settings(&bundle)
+        let source = self.source(grant)?;
+        match source {
+            Source::Kerberos(_) => source.settings(&self.rotation.current()),
+            Source::Snowflake(account) => source.settings(&*account.bundle()?),
+        }
     }
 
     /// The first GSS token of one connection attempt, and the context that waits for the answer.
@@ -200,17 +245,8 @@ impl Upstream {
         role: &str,
         warehouse: &str,
     ) -> Result<SnowflakeLogin, UpstreamError> {
-        let Source::Snowflake(account) = self.source(grant)? else {
-            return Err(wrong_kind(grant, "it is no Snowflake account", "`relay`"));
-        };
-        let bundle = self.vault.bundle()?;
-        let Account { config, service, .. } = &**account;
-        let wanted = Wanted {
-            user: user(config, &bundle)?,
-            role: choose(grant, "role", role, &config.roles)?,
-            warehouse: choose(grant, "warehouse", warehouse, &config.warehouses)?,
-        };
-        let opened = service.open(bearer, wanted).await;
+        let account = self.account(grant, "it is no Snowflake account")?;
+        let opened = account.open(grant, bearer, role, warehouse).await;
         match &opened {
             Ok(_) => self.board.succeeded(UpstreamName::Snowflake, Some(grant.as_str()), None),
             Err(error) => self.board.failed(Some(grant.as_str()), error),
@@ -231,82 +267,16 @@ impl Upstream {
         self.vault.revoke().await;
     }
 
+    fn account(&self, grant: &GrantName, found: &str) -> Result<&Account, UpstreamError> {
+        match self.source(grant)? {
+            Source::Snowflake(account) => Ok(account),
+            Source::Kerberos(_) => Err(wrong_kind(grant, found, "`relay`")),
+        }
+    }
+
     fn source(&self, grant: &GrantName) -> Result<&Source, UpstreamError> {
         self.grants.get(grant).ok_or_else(|| wrong_kind(grant, "there is no such grant", "another name"))
     }
-}
-
-impl Source {
-    fn new(config: &GrantConfig) -> Result<Self, UpstreamError> {
-        Ok(match config {
-            GrantConfig::Kerberos(config) => Self::Kerberos(config.clone()),
-            GrantConfig::Snowflake(config) => {
-                let SnowflakeLoginConfig::Entra(entra) = &config.login;
-                let service =
-                    LoginService::new(&config.url(), config.account.as_str(), config.ca_file.as_deref())?;
-                Self::Snowflake(Box::new(Account {
-                    config: config.clone(),
-                    issuer: Issuer::new(entra)?,
-                    service: Arc::new(service),
-                }))
-            }
-        })
-    }
-
-    fn settings(&self, bundle: &Bundle) -> Result<GrantSettings, UpstreamError> {
-        let texts = |names: &[SnowflakeName]| names.iter().map(|n| n.as_str().to_owned()).collect();
-        Ok(match self {
-            Self::Kerberos(config) => GrantSettings::SqlServer {
-                host: match &config.host_key {
-                    Some(key) => bundle.setting(key.as_str())?.to_owned(),
-                    None => config.spn.host().to_owned(),
-                },
-                port: config.spn.port().unwrap_or(SQL_SERVER_PORT),
-                service_principal_name: config.spn.as_str().to_owned(),
-            },
-            Self::Snowflake(account) => GrantSettings::Snowflake {
-                account: account.config.account.as_str().to_owned(),
-                url: account.config.url(),
-                user: user(&account.config, bundle)?.to_owned(),
-                roles: texts(&account.config.roles),
-                warehouses: texts(&account.config.warehouses),
-            },
-        })
-    }
-}
-
-fn user<'a>(config: &'a SnowflakeGrant, bundle: &'a Bundle) -> Result<&'a str, UpstreamError> {
-    match (&config.user, &config.user_key) {
-        (Some(user), _) => Ok(user.as_str()),
-        (None, Some(key)) => bundle.setting(key.as_str()),
-        (None, None) => Err(UpstreamError::new(
-            UpstreamName::Configuration,
-            ErrorClass::Configuration,
-            "finding the Snowflake user",
-            "neither `user` nor `user_key` is given",
-            "give one of them in the grant",
-        )),
-    }
-}
-
-/// The caller's choice, when the grant allows it; the first allowed one, when the caller has none.
-fn choose<'a>(
-    grant: &GrantName,
-    what: &str,
-    chosen: &str,
-    allowed: &'a [SnowflakeName],
-) -> Result<&'a str, UpstreamError> {
-    let found = allowed.iter().find(|name| chosen.is_empty() || name.as_str() == chosen);
-    found.map(SnowflakeName::as_str).ok_or_else(|| {
-        let allowed: Vec<&str> = allowed.iter().map(SnowflakeName::as_str).collect();
-        UpstreamError::new(
-            UpstreamName::Configuration,
-            ErrorClass::Configuration,
-            format!("choosing a {what} of grant {}", grant.as_str()),
-            "the one that was asked for is not allowed",
-            format!("ask for one of {}", allowed.join(", ")),
-        )
-    })
 }
 
 fn wrong_kind(grant: &GrantName, found: &str, instead: &str) -> UpstreamError {

@@ -29,6 +29,8 @@ use nix::{
 };
 use tempfile::TempDir;
 
+const TENANT: &str = "contoso.example";
+const APPLICATION: &str = "2b1d8f0a-6c11-4f0e-8f39-0d6f3f0c9a01";
 const CLIENT_SECRET: &str = "cs~one-to-find-nowhere";
 
 struct World {
@@ -52,11 +54,10 @@ impl World {
         let names = &["localhost", "127.0.0.1"];
         let vault = Vault::start(authority.server(names).unwrap()).await.unwrap();
         let (resource, hour) = ("api://snowflake", Duration::from_hours(1));
-        let entra =
-            Entra::start(authority.server(names).unwrap(), "tenant", &[resource], hour).await.unwrap();
+        let entra = Entra::start(authority.server(names).unwrap(), TENANT, &[resource], hour).await.unwrap();
         let expires = SystemTime::now() + Duration::from_hours(24);
         entra.register(Application {
-            client_id: "app".to_owned(),
+            client_id: APPLICATION.to_owned(),
             object_id: "object".to_owned(),
             secrets: vec![ClientSecret { value: CLIENT_SECRET.to_owned(), expires }],
             roles: Vec::new(),
@@ -70,7 +71,7 @@ impl World {
         let data = serde_json::json!({
             "principal": "svc_loader@KEYFERRY.TEST",
             "keytab": BASE64_STANDARD.encode(fs::read(&keytab).unwrap()),
-            "tenant": "tenant", "client_id": "app", "client_secret": CLIENT_SECRET, "user": "SVC",
+            "tenant": TENANT, "client_id": APPLICATION, "client_secret": CLIENT_SECRET, "user": "SVC",
         });
         vault.put("secret", "p", data);
         let role = Role {

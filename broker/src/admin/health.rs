@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     issuer::Upstreams,
     rpc::Broker,
-    upstream::{UpstreamName, UpstreamStatus},
+    upstream::{SecretStatus, UpstreamName, UpstreamStatus},
 };
 
 /// What `/health` says.
@@ -20,6 +20,8 @@ pub struct Health {
     /// The audit log can be written; while it cannot, nothing is granted.
     audit_writable: bool,
     upstreams: Vec<UpstreamHealth>,
+    /// The Vault secret's version in use, and why a newer one is not.
+    secret: SecretStatus,
     grants: Vec<GrantHealth>,
 }
 
@@ -82,14 +84,17 @@ pub fn health<U: Upstreams>(broker: &Broker<U>, draining: bool) -> Health {
     let audit_writable = broker.audit.is_writable();
     let served = grants.iter().all(|grant| grant.serves || !used.contains(&grant.name));
     let reachable = statuses.iter().all(still_good);
-    let untroubled = statuses.iter().all(|status| status.ok) && grants.iter().all(|g| g.last_error.is_none());
+    let secret = broker.upstreams.secret_status();
+    let untroubled = statuses.iter().all(|status| status.ok)
+        && grants.iter().all(|g| g.last_error.is_none())
+        && secret.problem.is_none();
     let status = match (draining, served && reachable && audit_writable, untroubled) {
         (true, ..) => "draining",
         (_, false, _) => "down",
         (_, true, false) => "degraded",
         (_, true, true) => "ok",
     };
-    Health { status, audit_writable, upstreams: statuses.iter().map(describe).collect(), grants }
+    Health { status, audit_writable, upstreams: statuses.iter().map(describe).collect(), secret, grants }
 }
 
 /// A bearer token's issuer is judged by the tokens held; the others by what they gave last.

@@ -36,6 +36,10 @@ struct Numbered {
     n: u64,
 }
 
+/// A record that makes a line longer than [`MAX_LINE`].
+#[derive(Debug)]
+pub(super) struct TooLong;
+
 /// The log's file, and where its chain stands.
 pub(super) struct Chain {
     file: File,
@@ -84,8 +88,9 @@ impl Chain {
         Self { file, length: 0, next: 1, prev: NOTHING.to_owned(), torn: false }
     }
 
-    /// Appends one line per record and flushes them together. All of them are in the file, or none is.
-    pub(super) fn append(&mut self, records: &[Record]) -> io::Result<Vec<String>> {
+    /// Appends one line per record and flushes them together. All of them are in the file, or none is: but for
+    /// a record that is too long for a line, which fails alone.
+    pub(super) fn append(&mut self, records: &[Record]) -> io::Result<Vec<Result<String, TooLong>>> {
         if self.torn {
             return Err(io::Error::other(
                 "an earlier line could not be taken back; move the file and restart",
@@ -98,11 +103,15 @@ impl Chain {
         let (mut next, mut prev) = (self.next, self.prev.clone());
         for record in records {
             let id = uuid::Uuid::new_v4().simple().to_string();
-            let line = encode(&Line { n: next, id: &id, time: now(), record, prev: &prev })?;
+            let line = serde_json::to_vec(&Line { n: next, id: &id, time: now(), record, prev: &prev })?;
+            if line.len() as u64 > MAX_LINE {
+                ids.push(Err(TooLong));
+                continue;
+            }
             prev = hash(&line);
             text.extend_from_slice(&line);
             text.push(b'\n');
-            ids.push(id);
+            ids.push(Ok(id));
             next += 1;
         }
         if let Err(error) = self.file.write_all(&text).and_then(|()| self.file.sync_data()) {
@@ -133,14 +142,6 @@ fn resume(file: &mut File, length: u64) -> io::Result<(u64, String, bool)> {
         Some(next) => Ok((next, hash(last), cut)),
         None => Err(io::Error::other("its end is no audit log of this broker; move it away")),
     }
-}
-
-fn encode(line: &Line<'_>) -> io::Result<Vec<u8>> {
-    let text = serde_json::to_vec(line)?;
-    if text.len() as u64 > MAX_LINE {
-        return Err(io::Error::other("a line longer than 64 KiB was to be written"));
-    }
-    Ok(text)
 }
 
 fn hash(line: &[u8]) -> String {

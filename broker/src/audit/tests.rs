@@ -47,6 +47,23 @@ async fn each_line_names_the_hash_of_the_line_before_it_across_restarts() {
 }
 
 #[tokio::test]
+async fn a_record_too_long_for_a_line_fails_alone_and_a_long_detail_is_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.log");
+    let log = AuditLog::open(&path).unwrap();
+    let long = Record { run_id: "r".repeat(70_000), ..granted("long") };
+    // All are queued before the log's thread takes the first, so that they share one batch.
+    let records = vec![granted("one"), long, granted("two"), granted(&"d".repeat(70_000))];
+    let ids = futures_util::future::join_all(records.into_iter().map(|record| log.record(record))).await;
+    let well: Vec<bool> = ids.iter().map(Result::is_ok).collect();
+    assert_eq!(well, [true, false, true, true]);
+    assert!(matches!(ids[1], Err(AuditError::TooLong)) && log.is_writable());
+    let text = fs::read_to_string(&path).unwrap();
+    assert_eq!(follow(&text), Ok(3));
+    assert!(text.lines().last().unwrap().contains("ddd (cut)") && text.len() < 6000);
+}
+
+#[tokio::test]
 async fn a_full_disk_refuses_every_record() {
     let log = AuditLog::on_a_full_disk();
     for _ in 0..3 {

@@ -9,6 +9,7 @@ use super::{
     AdminConfig, AuditConfig, CallerMatch, Config, ConfigError, GrantConfig, GrantName, KerberosConfig,
     Limits, PipelineName, PolicyEntry, SocketConfig, Use, VaultConfig,
     error::{Place, describe, nearest},
+    fields::Fields,
 };
 
 /// The uid that the kernel reports for anyone whose own uid is not mapped here.
@@ -18,9 +19,9 @@ const UNMAPPED_UID: u32 = 65_534;
 #[serde(deny_unknown_fields)]
 struct Document {
     socket: SocketConfig,
-    vault: VaultConfig,
+    vault: Spanned<VaultConfig>,
     #[serde(default)]
-    kerberos: Option<KerberosConfig>,
+    kerberos: Option<Spanned<KerberosConfig>>,
     grants: BTreeMap<GrantName, Spanned<GrantConfig>>,
     policy: Vec<Entry>,
     audit: AuditConfig,
@@ -75,20 +76,35 @@ impl Document {
         for (name, grant) in &self.grants {
             self.check_grant(name, &grant.value).map_err(|problem| (grant.referenced.into(), problem))?;
         }
+        self.check_fields()?;
+        check_refresh(&self.vault.value).map_err(|problem| (self.vault.referenced.into(), problem))?;
         for entry in &self.policy {
             self.check_entry(entry)?;
         }
         check_limits(&self.limits.value).map_err(|problem| (self.limits.referenced.into(), problem))?;
         Ok(Config {
             socket: self.socket,
-            vault: self.vault,
-            kerberos: self.kerberos,
+            vault: self.vault.value,
+            kerberos: self.kerberos.map(|kerberos| kerberos.value),
             grants: self.grants.into_iter().map(|(name, grant)| (name, grant.value)).collect(),
             policy: self.policy.into_iter().map(Entry::into_policy).collect(),
             audit: self.audit,
             admin: self.admin,
             limits: self.limits.value,
         })
+    }
+
+    /// A Vault field is a setting, which may be shown, or a secret, which never is.
+    fn check_fields(&self) -> Result<(), Wrong> {
+        let kerberos = self.kerberos.iter().map(|k| (Fields::of_kerberos(&k.value), k.referenced));
+        let grants = self.grants.values().map(|g| (Fields::of_grant(&g.value), g.referenced));
+        let all: Vec<_> = kerberos.chain(grants).collect();
+        for (fields, place) in &all {
+            if let Some(problem) = fields.clash(all.iter().map(|(fields, _)| fields)) {
+                return Err(((*place).into(), problem));
+            }
+        }
+        Ok(())
     }
 
     fn check_grant(&self, name: &GrantName, grant: &GrantConfig) -> Result<(), String> {
@@ -160,6 +176,14 @@ impl Entry {
             allow: self.allow.into_iter().map(|(grant, use_)| (grant, use_.value)).collect(),
         }
     }
+}
+
+fn check_refresh(vault: &VaultConfig) -> Result<(), String> {
+    let refresh = vault.secret.refresh;
+    if (Duration::from_secs(1)..=Duration::from_hours(24)).contains(&refresh) {
+        return Ok(());
+    }
+    Err("`refresh` is how often Vault is asked for a new version: write 1 second to 24 hours".to_owned())
 }
 
 fn check_limits(limits: &Limits) -> Result<(), String> {

@@ -120,6 +120,54 @@ async fn a_thousand_reports_of_one_refused_token_cause_one_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_callers_rejection_takes_the_token_from_nobody_else() {
+    let bench = start(Mint::new(MINUTE * 60));
+    assert_eq!(bench.ask(Demand::default()).await.unwrap().0, "g1");
+    bench.mint.failing.store(true, Ordering::SeqCst);
+    let rejecting = Demand { rejected: Some("g1"), ..Demand::default() };
+    assert!(bench.ask(rejecting).await.is_err(), "the issuer is away");
+    for _ in 0..10 {
+        let served = bench.ask(Demand::default()).await.unwrap();
+        assert_eq!(served, ("g1".to_owned(), Freshness::UpstreamDown), "the others go on with what is held");
+    }
+    assert_eq!(bench.mint.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rejections_without_end_cause_a_few_calls_and_then_one_each_twenty_seconds() {
+    let bench = start(Mint::new(MINUTE * 60));
+    let mut held = bench.ask(Demand::default()).await.unwrap().0;
+    let before = Instant::now();
+    let (mut renewed, mut refused) = (0, 0);
+    while before.elapsed() < Duration::from_secs(100) {
+        match bench.ask(Demand { rejected: Some(&held), ..Demand::default() }).await {
+            Ok((newer, _)) => {
+                assert_ne!(newer, held);
+                held = newer;
+                renewed += 1;
+            }
+            Err(GrantError::TooOften { wait, .. }) => {
+                assert!(wait <= Duration::from_secs(20));
+                assert_eq!(bench.ask(Demand::default()).await.unwrap().0, held, "others are served");
+                refused += 1;
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!((6..=8).contains(&renewed) && refused > 100, "{renewed} renewed, {refused} refused");
+    assert_eq!(bench.mint.calls(), renewed + 1);
+    let before = bench.mint.calls();
+    for _ in 0..40 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let _ = bench
+            .ask(Demand { min_ttl: MINUTE * 60 - Duration::from_millis(500), ..Demand::default() })
+            .await;
+    }
+    assert!(bench.mint.calls() - before <= 4, "a long min_ttl is no way around it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_token_is_renewed_behind_before_it_ends() {
     let bench = start(Mint::new(MINUTE * 60));
     assert_eq!(bench.ask(Demand::default()).await.unwrap(), ("g1".to_owned(), Freshness::Fresh));

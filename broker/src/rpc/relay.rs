@@ -42,13 +42,18 @@ pub(super) fn relay<U: Upstreams>(
     incoming: Streaming<GssClient>,
 ) -> Answers<GssServer> {
     let (answers, stream) = mpsc::channel(1);
-    let exchange = Conversation { broker: Arc::clone(broker), ask, incoming, answers: answers.clone() };
+    let mut exchange =
+        Conversation { broker: Arc::clone(broker), ask, incoming, answers: answers.clone(), over: false };
     let stop = broker.stop.clone();
     broker.tasks.spawn(async move {
         let outcome = tokio::select! {
+            biased;
             outcome = exchange.run() => outcome,
-            () = answers.closed() => return,
-            () = stop.cancelled() => Err(Status::unavailable("the broker is stopping; try again")),
+            () = answers.closed() => exchange.ended("the caller left").await,
+            () = stop.cancelled() => match exchange.ended("the broker stops").await {
+                Ok(()) => Err(Status::unavailable("the broker is stopping; try again")),
+                failed => failed,
+            },
         };
         if let Err(status) = outcome {
             // A caller that is gone needs no status.
@@ -63,10 +68,12 @@ struct Conversation<U> {
     ask: Ask<U>,
     incoming: Streaming<GssClient>,
     answers: Sender,
+    /// The end is in the audit log, or on its way there.
+    over: bool,
 }
 
 impl<U: Upstreams> Conversation<U> {
-    async fn run(mut self) -> Result<(), Status> {
+    async fn run(&mut self) -> Result<(), Status> {
         let begin = self.opening().await?;
         let permit = self.ask.permit(&begin.grant, &begin.pipeline, &begin.run_id, Some(Use::Relay)).await?;
         let Some(_place) = self.broker.relay_places.take(permit.caller().uid()) else {
@@ -94,7 +101,14 @@ impl<U: Upstreams> Conversation<U> {
     async fn opening(&mut self) -> Result<GssBegin, Status> {
         match timeout(OPENING, self.incoming.message()).await {
             Ok(Ok(Some(GssClient { message: Some(Message::Begin(begin)) }))) => Ok(begin),
-            Ok(Err(status)) => Err(status),
+            Ok(Err(status)) => {
+                self.ended("what came before `begin` is no message").await?;
+                Err(status)
+            }
+            Ok(Ok(None)) => {
+                self.ended("the caller ended it before `begin`").await?;
+                Err(Status::invalid_argument("the first message must be `begin`"))
+            }
             Ok(Ok(_)) => Err(self.ask.malformed("the first message must be `begin`").await),
             Err(_) => Err(self.ask.malformed("no `begin` came within 10 s").await),
         }
@@ -153,14 +167,18 @@ impl<U: Upstreams> Conversation<U> {
         detail.clone_into(&mut self.ask.record.detail);
         let audit_id = self.ask.granted().await?;
         let message = wire::gss(step, complete, audit_id);
-        timeout(OPENING, self.answers.send(Ok(message)))
-            .await
-            .ok()
-            .and_then(Result::ok)
-            .ok_or_else(|| Status::cancelled("the caller did not take the token"))
+        if let Ok(Ok(())) = timeout(OPENING, self.answers.send(Ok(message))).await {
+            return Ok(());
+        }
+        self.ended("the caller did not take the token").await?;
+        Err(Status::cancelled("the caller did not take the token"))
     }
 
-    async fn ended(&self, why: &str) -> Result<(), Status> {
+    /// One line about an end before the exchange was complete, whichever cause comes first.
+    async fn ended(&mut self, why: &str) -> Result<(), Status> {
+        if std::mem::replace(&mut self.over, true) {
+            return Ok(());
+        }
         self.ask.note(Outcome::Noted, |record| record.detail = format!("incomplete: {why}")).await.map(drop)
     }
 }

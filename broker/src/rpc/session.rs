@@ -34,7 +34,7 @@ use crate::{
     config::Use,
     grants::{Demand, Freshness},
     issuer::{Session, Upstreams},
-    limits::Taken,
+    limits::{Allowance, Taken},
     policy::Permit,
     schedule::{self, Backoff},
     upstream::{ErrorClass, GrantSettings, UpstreamError},
@@ -48,6 +48,10 @@ const RENEWAL: Duration = Duration::from_secs(30);
 
 /// Two renewals are never closer than this, whatever the caller reports.
 const PACE: Duration = Duration::from_millis(500);
+
+/// So often may a caller have its session renewed ahead of time: a few times at once, then slowly.
+const EARLY_RENEWALS: u32 = 5;
+const EARLY_RENEWAL_EVERY: Duration = Duration::from_secs(5);
 
 /// How long the caller may leave a renewed token lying.
 const TAKE: Duration = Duration::from_secs(20);
@@ -214,17 +218,28 @@ impl<U: Upstreams> Open<U> {
     /// Renews until the caller or the broker ends it; says which.
     async fn keep(&mut self) -> &'static str {
         let mut backoff = Backoff::default();
-        let mut pause: Option<Duration> = None;
+        let early = Allowance::new(EARLY_RENEWALS, EARLY_RENEWAL_EVERY);
+        let mut rest = rest_at_renewal(self.session.grant(), self.broker.refresh_margin);
+        // No attempt before this moment, whoever wants it: it keeps the pace after a success, and the pause
+        // after a failure.
         let mut earliest = Instant::now();
         loop {
             let generation = self.session.grant().generation().to_owned();
-            let due = renewal_due(self.session.grant(), self.broker.refresh_margin, pause.take());
+            let (end, failed) = (End::of(self.session.grant().expires_at()), backoff.failures() > 0);
+            let due = async {
+                if let Some(end) = end.filter(|_| !failed) {
+                    end.until_left(rest).await;
+                }
+            };
             tokio::select! {
                 () = self.answers.closed() => return "the caller ended it",
                 () = self.broker.stop.cancelled() => return "the broker stops",
                 () = self.entry.refused() => {
                     if self.entry.generation() != generation {
                         continue;
+                    }
+                    if let Err(wait) = early.take() {
+                        earliest = earliest.max(Instant::now() + wait);
                     }
                 }
                 () = due => {}
@@ -245,6 +260,7 @@ impl<U: Upstreams> Open<U> {
                 Ok(Ok(())) => {
                     backoff.reset();
                     earliest = Instant::now() + PACE;
+                    rest = rest_at_renewal(self.session.grant(), self.broker.refresh_margin);
                     match self.hand_over().await {
                         Ok(()) => continue,
                         Err(status) => status,
@@ -252,11 +268,11 @@ impl<U: Upstreams> Open<U> {
                 }
                 Ok(Err(error)) if may_come_back(&error) && self.still_holds() => {
                     warn!(%error, "a session could not be renewed yet");
-                    pause = Some(backoff.after_failure(error.retry_after(), fastrand::f64()));
+                    earliest = Instant::now() + backoff.after_failure(error.retry_after(), fastrand::f64());
                     continue;
                 }
                 Err(_) if self.still_holds() => {
-                    pause = Some(backoff.after_failure(None, fastrand::f64()));
+                    earliest = Instant::now() + backoff.after_failure(None, fastrand::f64());
                     continue;
                 }
                 Ok(Err(error)) => self.ask.failed(status::of_upstream(&error)).await,
@@ -293,14 +309,8 @@ fn may_come_back(error: &UpstreamError) -> bool {
     !error.is_permanent() && error.class() != ErrorClass::Expired
 }
 
-/// Waits until the token is due for renewal, or for `pause` when an attempt has just failed.
-async fn renewal_due(grant: &Grant, margin: Duration, pause: Option<Duration>) {
-    if let Some(pause) = pause {
-        return tokio::time::sleep(pause).await;
-    }
-    if let Some(end) = End::of(grant.expires_at()) {
-        let life = end.left();
-        let wait = schedule::renew_in(life, margin, fastrand::f64());
-        end.until_left(life.saturating_sub(wait)).await;
-    }
+/// How much of the token's life is left when its renewal is due.
+fn rest_at_renewal(grant: &Grant, margin: Duration) -> Duration {
+    let life = End::of(grant.expires_at()).map(|end| end.left()).unwrap_or_default();
+    life.saturating_sub(schedule::renew_in(life, margin, fastrand::f64()))
 }

@@ -18,6 +18,7 @@ pub(super) fn of_upstream(error: &UpstreamError) -> Status {
 pub(super) fn of_grant(error: &GrantError) -> Status {
     match error {
         GrantError::Upstream(error) => of_upstream(error),
+        GrantError::TooOften { .. } => Status::resource_exhausted(error.to_string()),
         GrantError::TimedOut { .. } => Status::unavailable(error.to_string()),
         GrantError::TtlTooLong { .. } | GrantError::NotABearer(_) => {
             Status::invalid_argument(error.to_string())

@@ -229,7 +229,8 @@ async fn a_report_about_a_bearer_token_is_heard_only_from_who_may_hold_it() {
     assert!(!client.report_outcome(report).await.unwrap().into_inner().renewing);
     let report = rejected("reporting", &token.generation);
     assert!(client.report_outcome(report).await.unwrap().into_inner().renewing);
-    let newer = client.get_token(token_of("reporting")).await.unwrap().into_inner();
+    let another = GetTokenRequest { rejected_generation: token.generation.clone(), ..token_of("reporting") };
+    let newer = client.get_token(another).await.unwrap().into_inner();
     assert_ne!(newer.generation, token.generation);
 }
 
@@ -273,6 +274,26 @@ async fn role_warehouse_and_number_of_sessions_are_the_grants_and_the_limits_not
     until("the place is free", || bench.lines("SessionEnded").len() == 1).await;
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(bench.open().await.is_ok());
+}
+
+#[tokio::test]
+async fn reports_of_a_refused_token_hurry_no_renewal_that_has_just_failed() {
+    let bench = Bench::start().await;
+    let mut stream = bench.open().await.unwrap();
+    let held = stream.message().await.unwrap().unwrap().generation;
+    *bench.fake.fails.lock().unwrap() = Some(upstream_error(ErrorClass::Busy));
+    let before = std::time::Instant::now();
+    for _ in 0..40 {
+        bench.client.clone().report_outcome(rejected("analytics", &held)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let tried = bench.fake.renewals_tried.load(Ordering::SeqCst);
+    // Pauses are 250 ms at the least after the first failure, and double.
+    let most = 1 + before.elapsed().as_millis().div_ceil(250);
+    assert!(tried >= 1 && u128::from(tried) <= most, "{tried} attempts, {most} allowed");
+    *bench.fake.fails.lock().unwrap() = None;
+    let newer = stream.message().await.unwrap().unwrap();
+    assert_ne!(newer.generation, held, "it is renewed once Snowflake answers again");
 }
 
 #[tokio::test]
@@ -336,6 +357,39 @@ async fn an_exchange_that_the_caller_leaves_is_noted_as_incomplete() {
     drop(sender);
     assert!(answers.message().await.unwrap().is_none());
     assert_eq!(bench.lines("Initiate")[1], "noted incomplete: the caller ended the exchange");
+}
+
+#[tokio::test]
+async fn every_way_in_which_an_exchange_ends_early_has_its_line() {
+    let bench = Bench::start().await;
+    let last = || bench.lines("Initiate").last().cloned().unwrap_or_default();
+    let lines = |count| move |bench: &Bench| bench.lines("Initiate").len() == count;
+
+    // The caller hangs up before it has said anything, and with both halves at once.
+    let (sender, receiver) = mpsc::channel::<GssClient>(1);
+    let answers = bench.client.clone().initiate(ReceiverStream::new(receiver)).await.unwrap();
+    drop((sender, answers));
+    until("the first is noted", || lines(1)(&bench)).await;
+    assert!(
+        last().starts_with("noted incomplete: the caller") || last().contains("no message"),
+        "{}",
+        last()
+    );
+
+    // It hangs up in the middle.
+    let (sender, mut answers) = relay(&bench, "sales-sql").await;
+    answers.message().await.unwrap();
+    drop((answers, sender));
+    until("the second is noted", || lines(3)(&bench)).await;
+    assert!(last().starts_with("noted incomplete: the caller"), "{}", last());
+
+    // The broker stops while one waits for its server.
+    let (_sender, mut answers) = relay(&bench, "sales-sql").await;
+    answers.message().await.unwrap();
+    bench.shutdown.cancel();
+    assert!(answers.message().await.is_err());
+    until("the third is noted", || lines(5)(&bench)).await;
+    assert_eq!(last(), "noted incomplete: the broker stops");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 use super::{
     error::{ErrorClass, UpstreamError, UpstreamName},
     secret::Secret,
+    shape::Shape,
 };
 
 /// One version of the entry. Every text in it is treated as a secret until a grant's configuration names
@@ -44,13 +45,28 @@ impl Bundle {
         }
     }
 
-    /// A field that the configuration names as a setting: a host, an account, a user, a tenant.
-    pub(super) fn setting(&self, key: &str) -> Result<&str, UpstreamError> {
+    /// A field that the configuration names as a setting. What does not look like one is refused unseen: it
+    /// may be a secret that was written under the wrong key.
+    pub(super) fn setting(&self, key: &str, shape: Shape) -> Result<&str, UpstreamError> {
         let text = self.secret(key)?.expose().trim();
-        if text.len() > 512 || text.chars().any(char::is_control) {
-            return Err(self.lacks(key, "the field is no setting: too long, or with control characters"));
+        if shape.fits(text) {
+            return Ok(text);
         }
-        Ok(text)
+        Err(UpstreamError::new(
+            UpstreamName::Vault,
+            ErrorClass::Configuration,
+            format!("taking `{key}` from {} (version {})", self.place, self.version),
+            format!("the field does not read like {}", shape.reads()),
+            "see whether two fields are swapped, and write each value under its own key",
+        ))
+    }
+
+    /// True when both hold the same text under every one of these keys.
+    pub(super) fn agrees(&self, other: &Self, keys: &[&str]) -> bool {
+        keys.iter().all(|key| match (self.fields.get(*key), other.fields.get(*key)) {
+            (Some(Field::Text(one)), Some(Field::Text(two))) => one.expose() == two.expose(),
+            _ => false,
+        })
     }
 
     fn lacks(&self, key: &str, found: &str) -> UpstreamError {
@@ -140,15 +156,22 @@ mod tests {
     fn a_field_that_is_no_text_is_refused_only_when_it_is_asked_for() {
         let bundle =
             bundle(r#"{"good": " host ", "n": 1, "l": [1, {"x": 2}], "o": {"p": [null]}, "z": null}"#);
-        assert_eq!(bundle.setting("good").unwrap(), "host");
+        assert_eq!(bundle.setting("good", Shape::Host).unwrap(), "host");
         for key in ["n", "l", "o", "z"] {
             assert!(bundle.secret(key).err().unwrap().to_string().contains("not a text"));
         }
     }
 
     #[test]
-    fn a_secret_named_as_a_setting_by_mistake_is_not_given_out_when_it_looks_like_none() {
-        let bundle = bundle(r#"{"pem": "-----BEGIN\nAAAA", "empty": ""}"#);
-        assert!(bundle.setting("pem").is_err() && bundle.setting("empty").is_err());
+    fn a_secret_in_the_place_of_a_setting_is_refused_and_only_its_key_is_shown() {
+        let bundle =
+            bundle(r#"{"client_id": "cs~one-to-find-nowhere", "pem": "-----BEGIN\nAAAA", "empty": ""}"#);
+        for shape in [Shape::Application, Shape::Tenant, Shape::Host, Shape::Principal, Shape::SnowflakeUser]
+        {
+            let error = bundle.setting("client_id", shape).err().unwrap().to_string();
+            assert!(error.contains("`client_id`") && error.contains("swapped"), "{error}");
+            assert!(!error.contains("one-to-find-nowhere"), "{error}");
+            assert!(bundle.setting("pem", shape).is_err() && bundle.setting("empty", shape).is_err());
+        }
     }
 }

@@ -27,6 +27,7 @@ use super::{
     error::{ErrorClass, UpstreamError, UpstreamName},
     http::{Answer, Http, wiped_body},
     secret::Secret,
+    shape::Shape,
 };
 use crate::config::EntraLogin;
 
@@ -76,14 +77,33 @@ impl Issuer {
         Ok(Self { http, config: config.clone(), window: Mutex::new(None) })
     }
 
+    /// What the bundle holds of this application: tenant, client id and client secret.
+    fn credential<'a>(&self, bundle: &'a Bundle) -> Result<(&'a str, &'a str, &'a Secret), UpstreamError> {
+        Ok((
+            bundle.setting(self.config.tenant_key.as_str(), Shape::Tenant)?,
+            bundle.setting(self.config.client_id_key.as_str(), Shape::Application)?,
+            bundle.secret(self.config.client_secret_key.as_str())?,
+        ))
+    }
+
+    /// Whether the bundle has all that a token needs, as far as looking at it tells.
+    pub(super) fn check(&self, bundle: &Bundle) -> Result<(), UpstreamError> {
+        self.credential(bundle).map(drop)
+    }
+
+    /// True when both bundles hold the same credential.
+    pub(super) fn same_credential(&self, one: &Bundle, other: &Bundle) -> bool {
+        let EntraLogin { tenant_key, client_id_key, client_secret_key, .. } = &self.config;
+        one.agrees(other, &[tenant_key, client_id_key, client_secret_key].map(|key| key.as_str()))
+    }
+
     /// Asks for one access token with the application's credentials as the bundle holds them.
     pub(super) async fn bearer(&self, bundle: &Bundle) -> Result<Grant, UpstreamError> {
-        let tenant = bundle.setting(self.config.tenant_key.as_str())?;
-        let client_id = bundle.setting(self.config.client_id_key.as_str())?;
-        let secret = bundle.secret(self.config.client_secret_key.as_str())?;
-        let attempted = format!("asking {} for a token of application {client_id}", self.host());
+        let (tenant, client_id, secret) = self.credential(bundle)?;
+        let attempted = format!("asking {} for a token with `{}`", self.host(), self.config.client_id_key);
         self.refuse_inside_window(&attempted)?;
-        let url = self.token_url(tenant, &attempted)?;
+        let text = format!("{}/{tenant}/oauth2/v2.0/token", self.config.authority.as_str());
+        let url = Url::parse(&text).map_err(|_| odd(&attempted, "no address"))?;
         let oauth = OAuth::new(ClientId::new(client_id.to_owned()))
             .set_auth_type(AuthType::RequestBody)
             .set_token_uri(TokenUrl::from_url(url));
@@ -101,7 +121,9 @@ impl Issuer {
                 if value.is_empty() || value.len() > 32 * 1024 || !value.iter().all(u8::is_ascii_graphic) {
                     return Err(odd(&attempted, "a token that no header could carry"));
                 }
-                Ok(Grant::new(value, asked_at + life, uuid::Uuid::new_v4().simple().to_string()))
+                // The version is a part of the name: it tells which secret the token came from.
+                let generation = format!("v{}-{}", bundle.version(), uuid::Uuid::new_v4().simple());
+                Ok(Grant::new(value, asked_at + life, generation))
             }
             Err(RequestTokenError::Request(error)) => {
                 if let Some(wait) = error.retry_after() {
@@ -138,16 +160,6 @@ impl Issuer {
             response.headers_mut().insert(header::CONTENT_TYPE, kind.clone());
         }
         Ok(response)
-    }
-
-    fn token_url(&self, tenant: &str, attempted: &str) -> Result<Url, UpstreamError> {
-        let named = tenant.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.');
-        let text = format!("{}/{tenant}/oauth2/v2.0/token", self.config.authority.as_str());
-        Url::parse(&text).ok().filter(|_| named && !tenant.contains("..")).ok_or_else(|| {
-            let found = "the tenant is neither an id nor a domain name";
-            let advice = "correct the field in Vault that `tenant_key` names";
-            UpstreamError::new(UpstreamName::Entra, ErrorClass::Configuration, attempted, found, advice)
-        })
     }
 
     fn refuse_inside_window(&self, attempted: &str) -> Result<(), UpstreamError> {

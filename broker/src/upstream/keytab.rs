@@ -9,23 +9,36 @@ use super::{
 };
 
 const LARGEST: usize = 64 * 1024;
+/// A principal longer than this is no account's.
+const LONGEST_NAME: usize = 320;
 /// aes128/256-cts-hmac-sha1-96 and their sha2 successors.
 const AES: [u16; 4] = [17, 18, 19, 20];
 
-/// A keytab with the AES keys of one principal, and no others.
+/// Versions of a key that are worth a try: a rotation has two.
+const VERSIONS: usize = 2;
+
+/// The AES keys of one principal, and no others: one keytab for each of the newest versions.
+///
+/// Old and new keys lie together while an account is rotated, and not every KDC has the new one yet. The library
+/// takes the newest key that a keytab has, so that each version needs a keytab of its own.
 pub(super) struct Keytab {
-    bytes: Zeroizing<Vec<u8>>,
     principal: String,
-    newest: u32,
+    /// Newest first.
+    versions: Vec<Version>,
+}
+
+/// The keys of one version.
+pub(super) struct Version {
+    kvno: u32,
+    bytes: Zeroizing<Vec<u8>>,
 }
 
 impl Keytab {
-    /// Reads what Vault holds in base64 and keeps the AES keys of `principal`. A principal without a realm
-    /// takes the keytab's.
-    pub(super) fn parse(secret: &Secret, principal: &str) -> Result<Self, UpstreamError> {
+    /// Reads what Vault holds in base64 and keeps the AES keys of `principal`, which the field `key` holds. A
+    /// principal without a realm takes the keytab's. Messages name the field, never what is in it.
+    pub(super) fn parse(secret: &Secret, principal: &str, key: &str) -> Result<Self, UpstreamError> {
         let bytes = decode(secret)?;
-        let mut kept = Zeroizing::new(Vec::with_capacity(bytes.len()));
-        kept.extend_from_slice(&[5, 2]);
+        let mut versions: Vec<Version> = Vec::new();
         let mut found = None;
         let mut others: Vec<String> = Vec::new();
         let mut weak = 0;
@@ -37,30 +50,26 @@ impl Keytab {
                     others.push(name);
                 }
             } else if AES.contains(&entry.enctype) {
-                kept.extend_from_slice(entry.record);
-                let newest = found.map_or(0, |(_, n): (String, u32)| n).max(entry.kvno);
-                found = Some((name, newest));
+                Version::of(&mut versions, entry.kvno, bytes.len()).bytes.extend_from_slice(entry.record);
+                found = Some(name);
             } else {
                 weak += 1;
             }
         }
+        versions.sort_by_key(|version| std::cmp::Reverse(version.kvno));
+        versions.truncate(VERSIONS);
         match found {
-            Some((principal, newest)) => Ok(Self { bytes: kept, principal, newest }),
+            Some(principal) => Ok(Self { principal, versions }),
             None if weak > 0 => Err(refuse(
-                format!("it holds {weak} keys of {principal}, none of them AES"),
+                format!("it holds {weak} keys of the principal in `{key}`, none of them AES"),
                 "set msDS-SupportedEncryptionTypes of the account to 24, change its password and export the \
                  keytab anew",
             )),
             None => Err(refuse(
-                format!("it has no key of {principal}, only of {}", listed(&others)),
+                format!("it has no key of the principal in `{key}`, only of {}", listed(&others)),
                 "write the account's own keytab to Vault, or correct the principal beside it",
             )),
         }
-    }
-
-    /// The file's content.
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
     }
 
     /// The principal, with its realm.
@@ -68,9 +77,32 @@ impl Keytab {
         &self.principal
     }
 
-    /// The newest key's version number.
-    pub(super) fn newest(&self) -> u32 {
-        self.newest
+    /// The versions worth a try, newest first.
+    pub(super) fn versions(&self) -> &[Version] {
+        &self.versions
+    }
+}
+
+impl Version {
+    /// The keytab file's content.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The keys' version number.
+    pub(super) fn kvno(&self) -> u32 {
+        self.kvno
+    }
+
+    /// The version of this number in a list, made where it is missing. `room` bytes hold it without growing.
+    fn of(versions: &mut Vec<Self>, kvno: u32, room: usize) -> &mut Self {
+        let at = versions.iter().position(|version| version.kvno == kvno).unwrap_or_else(|| {
+            let mut bytes = Zeroizing::new(Vec::with_capacity(room.max(2)));
+            bytes.extend_from_slice(&[5, 2]);
+            versions.push(Self { kvno, bytes });
+            versions.len() - 1
+        });
+        &mut versions[at]
     }
 }
 
@@ -172,6 +204,9 @@ fn entry<'a>(record: &'a [u8], whole: &'a [u8]) -> Option<Entry<'a>> {
         name.push(String::from_utf8_lossy(counted(&mut at)?).into_owned());
     }
     let principal = format!("{}@{}", name.join("/"), String::from_utf8_lossy(realm));
+    if principal.len() > LONGEST_NAME || principal.chars().any(char::is_control) {
+        return None;
+    }
     let [_type, _written]: [[u8; 4]; 2] = [take(&mut at)?, take(&mut at)?];
     let [short_kvno]: [u8; 1] = take(&mut at)?;
     let enctype = u16::from_be_bytes(take(&mut at)?);
@@ -233,23 +268,36 @@ mod tests {
             wanted.clone(),
         ]);
         for principal in ["svc_loader@CORP.EXAMPLE", "svc_loader"] {
-            let keytab = Keytab::parse(&secret, principal).ok().unwrap();
-            assert_eq!(keytab.bytes()[2..], wanted);
-            assert_eq!((keytab.principal(), keytab.newest()), ("svc_loader@CORP.EXAMPLE", 300));
+            let keytab = Keytab::parse(&secret, principal, "mssql_spn").ok().unwrap();
+            let [version] = keytab.versions() else { panic!("one version") };
+            assert_eq!(version.bytes()[2..], wanted);
+            assert_eq!((keytab.principal(), version.kvno()), ("svc_loader@CORP.EXAMPLE", 300));
         }
     }
 
     #[test]
+    fn each_version_of_the_key_is_a_keytab_of_its_own_and_the_newest_comes_first() {
+        let of = |kvno, enctype| record("svc", "R", enctype, kvno);
+        let secret = keytab(&[of(3, 18), of(1, 18), of(4, 17), of(4, 18), of(3, 17)]);
+        let keytab = Keytab::parse(&secret, "svc@R", "mssql_spn").ok().unwrap();
+        let [newest, older] = keytab.versions() else { panic!("the two newest") };
+        assert_eq!((newest.kvno(), older.kvno()), (4, 3));
+        assert_eq!(newest.bytes()[2..], [of(4, 17), of(4, 18)].concat());
+        assert_eq!(older.bytes()[2..], [of(3, 18), of(3, 17)].concat());
+    }
+
+    #[test]
     fn a_keytab_with_rc4_keys_only_is_refused_with_the_directory_setting_that_mends_it() {
-        let error = Keytab::parse(&keytab(&[record("svc", "R", 23, 1)]), "svc@R").err().unwrap();
+        let error = Keytab::parse(&keytab(&[record("svc", "R", 23, 1)]), "svc@R", "mssql_spn").err().unwrap();
         assert!(error.to_string().contains("msDS-SupportedEncryptionTypes"), "{error}");
     }
 
     #[test]
     fn another_accounts_keytab_is_named() {
-        let error = Keytab::parse(&keytab(&[record("http/web", "R", 18, 1)]), "svc@R").err().unwrap();
+        let error =
+            Keytab::parse(&keytab(&[record("http/web", "R", 18, 1)]), "svc@R", "mssql_spn").err().unwrap();
         assert!(error.to_string().contains("only of http/web@R"), "{error}");
-        assert!(Keytab::parse(&keytab(&[record("svc", "R", 18, 1)]), "svc@OTHER").is_err());
+        assert!(Keytab::parse(&keytab(&[record("svc", "R", 18, 1)]), "svc@OTHER", "mssql_spn").is_err());
     }
 
     #[test]
@@ -261,7 +309,7 @@ mod tests {
         bytes.extend([0, 0, 0, 0]);
         let mut text = STANDARD.encode(bytes);
         text.insert(20, '\n');
-        assert!(Keytab::parse(&Secret::new(text), "svc@R").is_ok());
+        assert!(Keytab::parse(&Secret::new(text), "svc@R", "mssql_spn").is_ok());
     }
 
     #[test]
@@ -275,7 +323,7 @@ mod tests {
             (STANDARD.encode([5, 2]), "only of nobody"),
             ("A".repeat(LARGEST * 2 + 1), "characters"),
         ] {
-            let error = Keytab::parse(&Secret::new(text), "svc@R").err().unwrap();
+            let error = Keytab::parse(&Secret::new(text), "svc@R", "mssql_spn").err().unwrap();
             assert!(error.to_string().contains(says), "{error}");
         }
     }
@@ -285,7 +333,7 @@ mod tests {
         fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let mut keytab = vec![5, 2];
             keytab.extend(bytes);
-            let _ = Keytab::parse(&Secret::new(STANDARD.encode(keytab)), "svc@R");
+            let _ = Keytab::parse(&Secret::new(STANDARD.encode(keytab)), "svc@R", "mssql_spn");
         }
     }
 }

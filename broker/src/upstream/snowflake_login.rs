@@ -47,6 +47,8 @@ pub struct SnowflakeLogin {
 /// What a login is about.
 pub(super) struct Wanted<'a> {
     pub(super) user: &'a str,
+    /// What messages call the user: a name that is kept in Vault is not repeated.
+    pub(super) named: Option<String>,
     pub(super) role: &'a str,
     pub(super) warehouse: &'a str,
 }
@@ -109,7 +111,8 @@ impl LoginService {
         bearer: &Grant,
         wanted: Wanted<'_>,
     ) -> Result<SnowflakeLogin, UpstreamError> {
-        let attempted = format!("logging in to {} as {}", self.account, wanted.user);
+        let attempted =
+            format!("logging in to {} as {}", self.account, wanted.named.as_deref().unwrap_or(wanted.user));
         let token = std::str::from_utf8(bearer.value())
             .map_err(|_| odd(&attempted, "a bearer token that is no text"))?;
         let body = json!({ "data": {
@@ -239,7 +242,9 @@ impl SnowflakeLogin {
             let found = format!("Snowflake did not take the {what} {wanted}");
             UpstreamError::new(UpstreamName::Snowflake, ErrorClass::Denied, attempted, found, advice)
         };
-        let error = if !same_name(wanted.role, &self.role) {
+        let error = if !is_name(&self.role) || !is_name(&self.warehouse) {
+            odd(attempted, "a role or warehouse whose name is none")
+        } else if !same_name(wanted.role, &self.role) {
             refuse("role", wanted.role, "grant it to the user, and allow it in the security integration")
         } else if !same_name(wanted.warehouse, &self.warehouse) {
             refuse("warehouse", wanted.warehouse, "make it, and grant USAGE on it to the role")
@@ -249,6 +254,11 @@ impl SnowflakeLogin {
         self.close().await;
         Err(error)
     }
+}
+
+/// Snowflake's identifiers have 255 characters at most, and quotes around them.
+fn is_name(text: &str) -> bool {
+    text.chars().take(258).count() <= 257 && !text.chars().any(char::is_control)
 }
 
 /// Names compare as Snowflake reads them: without quotes, in any case.

@@ -21,6 +21,7 @@ use super::{
     *,
 };
 
+const APPLICATION: &str = "2b1d8f0a-6c11-4f0e-8f39-0d6f3f0c9a01";
 const POLICY: &str = r#"path "secret/data/pipelines/a" { capabilities = ["read"] }"#;
 
 /// Vault, Entra and Snowflake, and the folder with the configuration's files.
@@ -48,9 +49,10 @@ async fn upstreams(fields: Value) -> Upstreams {
     write(folder.path(), "role-id", &vault.create_role("keyferry", role));
     write(folder.path(), "secret-id", &vault.issue_secret_id("keyferry").unwrap());
     vault.put("secret", "pipelines/a", fields);
-    let entra = Entra::start(tls(), "contoso", &["api://snowflake"], Duration::from_hours(1)).await.unwrap();
+    let entra =
+        Entra::start(tls(), "contoso.example", &["api://snowflake"], Duration::from_hours(1)).await.unwrap();
     entra.register(Application {
-        client_id: "app-1".to_owned(),
+        client_id: APPLICATION.to_owned(),
         object_id: "object-1".to_owned(),
         secrets: vec![ClientSecret {
             value: "the-client-secret".to_owned(),
@@ -104,16 +106,17 @@ impl Upstreams {
 
     async fn start(&self, config: &Config) -> Result<Arc<Upstream>, UpstreamError> {
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
-        let started = Upstream::start(config, &tasks, &shutdown).await;
+        let (events, _) = crate::events::channel();
+        let started = Upstream::start(config, &tasks, &shutdown, &CancellationToken::new(), events).await;
         shutdown.cancel();
         tasks.close();
         tasks.wait().await;
-        started
+        started.map(Option::unwrap)
     }
 }
 
 fn fields() -> Value {
-    json!({ "sf_user": "SVC_LOADER", "tenant_id": "contoso", "client_id": "app-1",
+    json!({ "sf_user": "SVC_LOADER", "tenant_id": "contoso.example", "client_id": APPLICATION,
         "client_secret": "the-client-secret", "host": "sql01.keyferry.test" })
 }
 

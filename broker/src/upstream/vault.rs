@@ -24,7 +24,10 @@ use super::{
     secret::Secret,
     status::Board,
 };
-use crate::config::{VaultAuth, VaultConfig};
+use crate::{
+    config::{VaultAuth, VaultConfig},
+    events::{Event, Events},
+};
 
 /// A token that never ends (a lease of 0) is looked after as if it had this lease.
 const LONGEST_LEASE: Duration = Duration::from_hours(24);
@@ -44,9 +47,9 @@ pub(super) struct Vault {
     mount: String,
     path: String,
     token: RwLock<Option<Arc<Token>>>,
-    bundle: RwLock<Option<Arc<Bundle>>>,
     gate: tokio::sync::Mutex<Gate>,
     board: Arc<Board>,
+    events: Events,
 }
 
 /// One token, from its login or last renewal on.
@@ -72,7 +75,11 @@ struct Gate {
 
 impl Vault {
     /// Prepares the client; nothing is sent yet.
-    pub(super) fn new(config: &VaultConfig, board: Arc<Board>) -> Result<Self, UpstreamError> {
+    pub(super) fn new(
+        config: &VaultConfig,
+        board: Arc<Board>,
+        events: Events,
+    ) -> Result<Self, UpstreamError> {
         let http = Http::new(UpstreamName::Vault, config.ca_file.as_deref())?;
         let VaultAuth::AppRole(approle) = &config.auth;
         Ok(Self {
@@ -81,10 +88,15 @@ impl Vault {
             mount: config.secret.mount.as_str().to_owned(),
             path: config.secret.path.as_str().to_owned(),
             token: RwLock::new(None),
-            bundle: RwLock::new(None),
             gate: tokio::sync::Mutex::default(),
             board,
+            events,
         })
+    }
+
+    /// True when a restart of the broker needs another `secret_id`, for the one in the file works once.
+    pub(super) fn needs_delivery_after_restart(&self) -> bool {
+        self.identity.is_wrapped()
     }
 
     /// Logs in for the first time.
@@ -93,16 +105,7 @@ impl Vault {
         self.log_in_behind(&mut gate).await.map(drop)
     }
 
-    /// The bundle that was read last.
-    pub(super) fn bundle(&self) -> Result<Arc<Bundle>, UpstreamError> {
-        self.bundle.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(|| {
-            let found = "nothing was read from Vault yet";
-            let advice = "wait for the broker to have started";
-            UpstreamError::new(UpstreamName::Vault, ErrorClass::Expired, "taking a secret", found, advice)
-        })
-    }
-
-    /// Reads the newest version of the bundle and makes it the current one.
+    /// Reads the newest version of the bundle. Whether it works is another question.
     pub(super) async fn read_bundle(&self) -> Result<Arc<Bundle>, UpstreamError> {
         let mut tries = 1;
         loop {
@@ -112,10 +115,7 @@ impl Vault {
                     tries += 1;
                 }
                 Err(e) => return Err(e),
-                Ok(bundle) => {
-                    *self.bundle.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&bundle));
-                    return Ok(bundle);
-                }
+                Ok(bundle) => return Ok(bundle),
             }
         }
     }
@@ -220,6 +220,9 @@ impl Vault {
             Err(error) => {
                 if matches!(error.class(), ErrorClass::Credential | ErrorClass::Intercepted) {
                     tracing::error!(%error, "Vault refuses the broker; no login until the secret_id's file changes");
+                    if error.class() == ErrorClass::Intercepted {
+                        self.events.tell(Event::SecretIdIntercepted(error.to_string()));
+                    }
                     self.identity.forget().await;
                     gate.refused = Some((delivery, error.clone()));
                 }

@@ -15,19 +15,36 @@ pub(in crate::upstream) struct Failure {
 /// Where `com_err` puts the Kerberos library's own errors.
 const TABLE: i32 = -1_765_328_384;
 
+/// The longest text that the library has of its own is not half of this.
+const LONGEST_TEXT: usize = 200;
+
+/// The library's own words on one line. What a KDC added in its own words is left out, for it has no end and
+/// anybody who answers in a KDC's place could write it.
+fn tidy(cause: &str) -> String {
+    let own = cause.split("KDC returned error string").next().unwrap_or_default();
+    let end = |c: char| c.is_whitespace() || matches!(c, ')' | ':' | ',');
+    let plain = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+    let text: String = own.trim_end_matches(end).chars().take(LONGEST_TEXT).map(plain).collect();
+    if text.is_empty() { "refused without a word".to_owned() } else { text }
+}
+
 impl Failure {
     /// Must run on the thread that met the error.
     pub(super) fn of(error: Error) -> Self {
         let text = error.to_string();
         // "Unspecified GSS failure.  Minor code may provide more information (the cause)"
         let cause = text.split_once("more information (").map_or(text.as_str(), |(_, cause)| cause);
-        let cause = cause.trim_end().trim_end_matches(')').to_owned();
         let offset = (error.minor as i32).wrapping_sub(TABLE);
-        Self { text: cause, number: u32::try_from(offset).ok().filter(|n| *n < 256) }
+        Self { text: tidy(cause), number: u32::try_from(offset).ok().filter(|n| *n < 256) }
     }
 
-    pub(super) fn own(text: &str) -> Self {
+    pub(in crate::upstream) fn own(text: &str) -> Self {
         Self { text: text.to_owned(), number: None }
+    }
+
+    /// True when another key of the same account may fare better.
+    pub(in crate::upstream) fn is_about_the_key(&self) -> bool {
+        self.cause().0 == ErrorClass::Credential
     }
 
     /// Says what was attempted and what to do about it.
@@ -77,5 +94,19 @@ impl Failure {
             }
             _ => (ErrorClass::Denied, "look the message up in the KDC's own log at this time"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_kdc_says_in_its_own_words_is_neither_repeated_nor_without_end() {
+        assert_eq!(tidy("Preauthentication failed)"), "Preauthentication failed");
+        assert_eq!(tidy("Generic error: KDC returned error string: SENTINEL)"), "Generic error");
+        assert_eq!(tidy("a\nb\u{1b}[31mc\u{fc}"), "a?b?[31mc?");
+        assert_eq!(tidy(&"x".repeat(60_000)).len(), LONGEST_TEXT);
+        assert_eq!(tidy("KDC returned error string: x"), "refused without a word");
     }
 }

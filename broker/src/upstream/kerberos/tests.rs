@@ -27,7 +27,8 @@ async fn start(realm: &Realm) -> Result<Arc<Kerberos>, UpstreamError> {
 
 async fn start_with(realm: &Realm, principal: &str, keytab: &str) -> Result<Arc<Kerberos>, UpstreamError> {
     crate::upstream::ticket::prepare(&realm.config())?;
-    Kerberos::start(&realm.config(), &realm.bundle(principal, keytab), Arc::new(Board::default())).await
+    let bundle = Arc::new(realm.bundle(principal, keytab));
+    Kerberos::start(&realm.config(), &bundle, Arc::new(Board::default()), Arc::default()).await
 }
 
 async fn begin(kerberos: &Arc<Kerberos>, service: &str) -> Result<(Relay, RelayStep), UpstreamError> {

@@ -30,7 +30,9 @@ fn bearer() -> Grant {
 }
 
 async fn open(service: &Arc<LoginService>) -> Result<SnowflakeLogin, UpstreamError> {
-    service.open(&bearer(), Wanted { user: "SVC_LOADER", role: "LOADER", warehouse: "LOAD_WH" }).await
+    service
+        .open(&bearer(), Wanted { user: "SVC_LOADER", named: None, role: "LOADER", warehouse: "LOAD_WH" })
+        .await
 }
 
 #[tokio::test]
@@ -94,6 +96,23 @@ async fn a_login_with_another_role_or_without_the_warehouse_is_closed_again_and_
         .await;
         let error = open(&service).await.err().unwrap();
         assert!(error.class() == ErrorClass::Denied && error.to_string().contains(says), "{error}");
+        assert_eq!(server.paths(), ["/session/v1/login-request", "/session"]);
+    }
+}
+
+#[tokio::test]
+async fn a_role_or_warehouse_without_end_is_refused_and_its_session_closed() {
+    let endless = format!("{}LOADER", "\"".repeat(60_000));
+    for (role, warehouse) in
+        [(json!(endless), json!("LOAD_WH")), (json!("LOADER"), json!(endless.replace("LOADER", "LOAD_WH")))]
+    {
+        let (server, service) = service(move |seen| match seen.target.as_str() {
+            target if target.starts_with("/session?") => Reply::Json(200, json!({ "success": true })),
+            _ => logged_in(&role, &warehouse, 3600),
+        })
+        .await;
+        let error = open(&service).await.err().unwrap();
+        assert!(error.class() == ErrorClass::BadReply && error.to_string().len() < 300, "{error}");
         assert_eq!(server.paths(), ["/session/v1/login-request", "/session"]);
     }
 }

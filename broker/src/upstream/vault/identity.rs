@@ -50,6 +50,11 @@ impl Identity {
         }
     }
 
+    /// Whether the file holds a wrapping token.
+    pub(super) fn is_wrapped(&self) -> bool {
+        self.wrapped
+    }
+
     /// Logs in with what the files hold now.
     pub(super) async fn login(&self, calls: &Calls) -> Result<Auth, UpstreamError> {
         let role_id = read(&self.role_id_file, "role_id")?;

@@ -30,8 +30,9 @@ pub(super) fn spent(attempted: &str, error: UpstreamError) -> UpstreamError {
         ErrorClass::Intercepted,
         attempted,
         "the wrapping token was used before or has lapsed",
-        "treat the secret_id as stolen unless you know who unwrapped it: destroy it by its accessor, find out \
-         who read the file, and deliver a new wrapped one",
+        "if this broker was only restarted, its own start before used it: deliver a new wrapped secret_id and start \
+         again. Otherwise treat the secret_id as stolen: destroy it by its accessor, find out who read the file, \
+         and deliver a new wrapped one",
     )
     .with_code(error.code().unwrap_or("unknown"))
 }

@@ -16,6 +16,7 @@ struct Bench {
     folder: tempfile::TempDir,
     vault: Arc<Vault>,
     board: Arc<Board>,
+    told: tokio::sync::mpsc::Receiver<Event>,
 }
 
 /// A Vault client with its files, against a server that answers as told.
@@ -37,8 +38,9 @@ async fn bench(wrapped: bool, answer: impl Fn(&Seen) -> Reply + Send + Sync + 's
     }))
     .unwrap();
     let board = Arc::new(Board::default());
-    let vault = Arc::new(Vault::new(&config, Arc::clone(&board)).unwrap());
-    Bench { server, folder, vault, board }
+    let (events, told) = crate::events::channel();
+    let vault = Arc::new(Vault::new(&config, Arc::clone(&board), events).unwrap());
+    Bench { server, folder, vault, board, told }
 }
 
 fn token(name: &str, lease: u64) -> Reply {
@@ -279,7 +281,7 @@ async fn a_wrapped_secret_id_is_looked_up_unwrapped_once_and_kept_for_the_next_l
 #[tokio::test]
 async fn a_wrapping_token_that_was_used_or_made_elsewhere_is_an_alarm_and_nothing_is_unwrapped() {
     for made_by in [None, Some("sys/wrapping/wrap"), Some("auth/approle/login")] {
-        let bench = bench(true, move |_| match made_by {
+        let mut bench = bench(true, move |_| match made_by {
             None => error(400, "wrapping token is not valid or does not exist"),
             Some(path) => Reply::Json(200, json!({ "data": { "creation_path": path } })),
         })
@@ -289,6 +291,8 @@ async fn a_wrapping_token_that_was_used_or_made_elsewhere_is_an_alarm_and_nothin
             assert_eq!(error.class(), ErrorClass::Intercepted, "{error}");
         }
         assert_eq!(bench.server.paths(), ["/v1/sys/wrapping/lookup"], "asked once");
+        assert!(matches!(bench.told.try_recv(), Ok(Event::SecretIdIntercepted(_))));
+        assert!(bench.told.try_recv().is_err(), "one alarm for one delivery");
     }
 }
 
