@@ -13,7 +13,7 @@ use crate::{
         sql::{self, LoadedRow},
         transaction::{begin, commit as commit_transaction, roll_back},
     },
-    model::{ColumnPlan, TablePlan, TargetName, quoted},
+    model::{ColumnPlan, TablePlan, TargetName, file_column, quoted},
     snowflake::{Answer, SnowflakeError, Statements},
     stage::{StagedFile, location},
 };
@@ -219,14 +219,15 @@ pub(crate) fn copy_statement(
     claim: &Claim,
     files: &[StagedFile],
 ) -> String {
-    let names: Vec<String> = columns.iter().map(|column| quoted(&column.target_name)).collect();
+    let mut names: Vec<String> = columns.iter().map(|column| quoted(&column.target_name)).collect();
+    names.push(quoted(&file_column(columns)));
     let casts: Vec<String> = columns
         .iter()
         .map(|column| format!("$1:{}::{}", quoted(&column.target_name), column.source.snowflake()))
         .collect();
     let files: Vec<String> = files.iter().map(|file| sql::literal(&file.name)).collect();
     format!(
-        "COPY INTO {} ({}) FROM (SELECT {} FROM {}) FILES = ({}) \
+        "COPY INTO {} ({}) FROM (SELECT {}, METADATA$FILENAME FROM {}) FILES = ({}) \
          FILE_FORMAT = (TYPE = PARQUET USE_VECTORIZED_SCANNER = TRUE) ON_ERROR = ABORT_STATEMENT",
         staging.sql(),
         names.join(", "),

@@ -13,8 +13,8 @@ pub(crate) mod transaction;
 use std::time::Duration;
 
 pub use self::error::LedgerError;
-pub(crate) use self::run::staging_of;
 pub use self::run::{ChunkState, Claim, Claimed, LedgerChunk, Reclaimed, Run, RunStatus};
+pub(crate) use self::run::{chunk_folder, staging_of};
 use self::{
     sql::RunKey,
     transaction::{begin, commit, roll_back},

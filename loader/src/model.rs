@@ -224,6 +224,15 @@ pub fn arrow_schema(columns: &[ColumnPlan]) -> Schema {
     Schema::new(columns.iter().map(field).collect::<Vec<_>>())
 }
 
+/// The column of a staging table that says which file a row came from: no name of the table's own columns.
+pub fn file_column(columns: &[ColumnPlan]) -> String {
+    let mut name = "KEYFERRY_FILE".to_owned();
+    while columns.iter().any(|column| column.target_name.eq_ignore_ascii_case(&name)) {
+        name.push('_');
+    }
+    name
+}
+
 /// One chunk: the unit of commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ChunkPlan {

@@ -3,7 +3,7 @@
 
 mod chunks;
 mod columns;
-mod literal;
+pub(crate) mod literal;
 pub(crate) mod print;
 pub mod sql;
 mod statements;

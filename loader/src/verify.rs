@@ -4,6 +4,7 @@
 //! published.
 
 mod gaps;
+mod keys;
 mod source_sql;
 mod target_sql;
 
@@ -11,8 +12,10 @@ use std::fmt;
 
 pub(crate) use gaps::words;
 pub use gaps::{gaps, hashes_possible};
+pub(crate) use keys::{target_literal, unordered};
 pub use source_sql::source_sql;
 pub use target_sql::target_sql;
+pub(crate) use target_sql::{chunk_condition, chunks_sql, files_sql, ranged_sql};
 
 pub use crate::witness::Level;
 
@@ -22,8 +25,8 @@ use crate::{
 };
 
 /// The rows that were compared do not agree. The target was left as it was.
-#[derive(Debug, thiserror::Error)]
-#[error("{table} is not the same on both sides in chunk {chunk} ({range}):{differences}{hint}")]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{table} is not the same on both sides in chunk {chunk} ({range}):{differences}{hint}{detail}")]
 pub struct Mismatch {
     /// The source table.
     pub table: TableName,
@@ -35,10 +38,12 @@ pub struct Mismatch {
     pub differences: Differences,
     /// What else may explain it.
     pub hint: &'static str,
+    /// More about the place, and what to do next.
+    pub detail: String,
 }
 
 /// Differences, a line each; the first ten are shown.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Differences(pub Vec<Difference>);
 
 impl fmt::Display for Differences {
@@ -88,7 +93,7 @@ fn verdict(
         Ok(())
     } else {
         let differences = Differences(differences);
-        Err(Mismatch { table: table.source.clone(), chunk, range, differences, hint })
+        Err(Mismatch { table: table.source.clone(), chunk, range, differences, hint, detail: String::new() })
     }
 }
 

@@ -141,6 +141,11 @@ impl LedgerChunk {
     }
 }
 
+/// The folder of a chunk's files, under the run's own.
+pub(crate) fn chunk_folder(chunk: u32) -> String {
+    format!("c{chunk:05}")
+}
+
 /// The right to load one chunk: only the holder of the ledger's latest attempt can commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -154,7 +159,7 @@ pub struct Claim {
 impl Claim {
     pub(super) fn new(run: &Run, chunk: u32, attempt: u64) -> Self {
         let unique = Uuid::new_v4().simple();
-        Self { chunk, attempt, prefix: format!("{}/c{chunk:05}/a{attempt}_{unique}", run.run_id) }
+        Self { chunk, attempt, prefix: format!("{}/{}/a{attempt}_{unique}", run.run_id, chunk_folder(chunk)) }
     }
 
     /// Where this attempt's files lie in the stage. No other attempt has the same.

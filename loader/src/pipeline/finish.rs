@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Failure, Loading,
+    Failure, Loading, narrow,
     queue::{Queue, Work},
     reader::Reader,
     retry,
@@ -56,7 +56,7 @@ pub(super) fn check_levels(
     Ok(())
 }
 
-fn stored_witness(plan: &TablePlan, chunk: &LedgerChunk) -> Result<Witness, WitnessError> {
+pub(super) fn stored_witness(plan: &TablePlan, chunk: &LedgerChunk) -> Result<Witness, WitnessError> {
     let missing = || WitnessError::Stored(format!("chunk {} has none", chunk.number));
     Witness::from_json(&plan.columns, chunk.witness.as_deref().ok_or_else(missing)?)
 }
@@ -114,7 +114,12 @@ async fn verify_staging(
     for chunk in &chunks {
         witness.merge(&stored_witness(&table.plan, chunk)?);
     }
-    check(&table.plan, &run.staging, loading.reader.level, &witness, sessions).await?;
+    match check(&table.plan, &run.staging, loading.reader.level, &witness, sessions).await {
+        Err(Failure::Mismatch(found)) => {
+            Err(narrow::staging(loading, &table.plan, run, &chunks, sessions, *found).await.into())
+        }
+        other => other,
+    }?;
     Ok(chunks)
 }
 
@@ -154,7 +159,15 @@ pub(super) async fn compare_again(
         for (index, table) in plan.tables.iter().enumerate() {
             let started = Instant::now();
             let witness = add_up(&reader, index, pipeline.limits.connections, shutdown).await?;
-            until(shutdown, check(&table.plan, &table.plan.target, level, &witness, sessions)).await?;
+            let compared = async {
+                match check(&table.plan, &table.plan.target, level, &witness, sessions).await {
+                    Err(Failure::Mismatch(found)) => {
+                        Err(narrow::target(&reader, &table.plan, sessions, *found).await.into())
+                    }
+                    other => other,
+                }
+            };
+            until(shutdown, compared).await?;
             report.tables.push(TableReport {
                 rows: witness.rows,
                 chunks: table.plan.chunks.len(),

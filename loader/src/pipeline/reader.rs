@@ -64,6 +64,10 @@ impl Reader {
         }
     }
 
+    pub(super) fn consistency(&self) -> Consistency {
+        self.consistency
+    }
+
     pub(super) fn table(&self, work: &Work) -> &TablePlan {
         &self.tables[work.table]
     }

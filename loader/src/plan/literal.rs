@@ -13,7 +13,7 @@ pub(super) fn uncuttable(source: SourceType) -> Option<&'static str> {
 
 /// A literal that the server reads back as exactly this value; `None` when `text` is not of the expected form
 /// (the boundary is then left out, which makes one larger chunk and loses nothing).
-pub(super) fn literal(source: SourceType, collation: Option<&str>, text: &str) -> Option<String> {
+pub(crate) fn literal(source: SourceType, collation: Option<&str>, text: &str) -> Option<String> {
     match source {
         SourceType::TinyInt | SourceType::SmallInt | SourceType::Int => {
             text.parse::<i32>().ok().map(|number| number.to_string())

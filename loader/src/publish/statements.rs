@@ -2,7 +2,7 @@
 
 use crate::{
     ledger::Ledger,
-    model::{ColumnPlan, TablePlan, TargetName, quoted},
+    model::{ColumnPlan, TablePlan, TargetName, file_column, quoted},
     snowflake::SnowflakeError,
     stage,
 };
@@ -23,7 +23,7 @@ pub fn statements(ledger: &Ledger, plan: &TablePlan, stage: &TargetName) -> Vec<
         stage::create_statement(stage),
         stage::put_statement(stage, "<run>/<chunk>/<attempt>"),
         format!(
-            "COPY INTO {} FROM (SELECT {} FROM {}) FILES = (...) \
+            "COPY INTO {} FROM (SELECT {}, METADATA$FILENAME FROM {}) FILES = (...) \
              FILE_FORMAT = (TYPE = PARQUET USE_VECTORIZED_SCANNER = TRUE) ON_ERROR = ABORT_STATEMENT",
             staging.sql(),
             casts.join(", "),
@@ -70,9 +70,11 @@ pub(super) fn create_target(target: &TargetName, columns: &[ColumnPlan]) -> Stri
     format!("CREATE TABLE IF NOT EXISTS {} ({})", target.sql(), definitions(columns))
 }
 
-/// Transient: its rows are staged files' rows and need no fail-safe.
+/// Transient: its rows are staged files' rows and need no fail-safe. Each row says which file it came from.
 pub(super) fn create_staging(staging: &TargetName, columns: &[ColumnPlan]) -> String {
-    format!("CREATE TRANSIENT TABLE IF NOT EXISTS {} ({})", staging.sql(), definitions(columns))
+    let file = quoted(&file_column(columns));
+    let definitions = definitions(columns);
+    format!("CREATE TRANSIENT TABLE IF NOT EXISTS {} ({definitions}, {file} VARCHAR)", staging.sql())
 }
 
 pub(super) fn overwrite_statement(

@@ -1,7 +1,8 @@
 //! Snowflake SQL that recomputes the target's witness. SUM widens to 38 digits and fails beyond them.
 
 use crate::{
-    model::{ColumnPlan, SourceType, TablePlan, TargetName, quoted},
+    ledger::chunk_folder,
+    model::{ColumnPlan, SourceType, TablePlan, TargetName, file_column, quoted},
     plan::sql,
     verify::Level,
     witness::{Limbs, Measure, Side},
@@ -10,6 +11,47 @@ use crate::{
 /// One row over a whole table: the count of rows; then for each column the count of values, its sums, and for
 /// floats the smallest and the largest.
 pub fn target_sql(table: &TablePlan, from: &TargetName, level: Level) -> String {
+    ranged_sql(table, from, level, &None)
+}
+
+/// The same over the rows that a condition names.
+pub(crate) fn ranged_sql(
+    table: &TablePlan,
+    from: &TargetName,
+    level: Level,
+    condition: &Option<String>,
+) -> String {
+    let condition = condition.as_ref().map(|c| format!(" WHERE {c}")).unwrap_or_default();
+    format!("SELECT {} FROM {}{condition}", items(table, level).join(", "), from.sql())
+}
+
+/// The same for each chunk of a staging table, the chunk's folder first.
+pub(crate) fn chunks_sql(table: &TablePlan, staging: &TargetName, level: Level) -> String {
+    let (folder, items) = (folder(table), items(table, level).join(", "));
+    format!("SELECT {folder} AS CHUNK_FOLDER, {items} FROM {} GROUP BY {folder}", staging.sql())
+}
+
+/// The files of a chunk that a staging table has rows of, and how many.
+pub(crate) fn files_sql(table: &TablePlan, staging: &TargetName, chunk: u32) -> String {
+    let file = quoted(&file_column(&table.columns));
+    format!(
+        "SELECT {file}, COUNT(*) FROM {} WHERE {} GROUP BY {file} ORDER BY {file}",
+        staging.sql(),
+        chunk_condition(table, chunk)
+    )
+}
+
+/// The rows of a staging table that came with a chunk's files.
+pub(crate) fn chunk_condition(table: &TablePlan, chunk: u32) -> String {
+    format!("{} = '{}'", folder(table), chunk_folder(chunk))
+}
+
+/// A file lies in `…/<run>/<chunk>/<attempt>/`.
+fn folder(table: &TablePlan) -> String {
+    format!("SPLIT_PART({}, '/', -3)", quoted(&file_column(&table.columns)))
+}
+
+fn items(table: &TablePlan, level: Level) -> Vec<String> {
     let mut items = vec!["COUNT(*)".to_owned()];
     if level > Level::Counts {
         for column in &table.columns {
@@ -23,7 +65,7 @@ pub fn target_sql(table: &TablePlan, from: &TargetName, level: Level) -> String 
             }
         }
     }
-    format!("SELECT {} FROM {}", items.join(", "), from.sql())
+    items
 }
 
 /// Floats have no exact sum in SQL.

@@ -60,6 +60,18 @@ pub struct Observed {
     pub columns: Vec<ObservedColumn>,
 }
 
+impl Observed {
+    /// What a server says of no rows.
+    pub fn of_nothing(columns: &[ColumnPlan], level: Level) -> Self {
+        let column = |column: &ColumnPlan| ObservedColumn {
+            sums: vec![i256::ZERO; Side::Target.measures(column, level).len()],
+            ..ObservedColumn::default()
+        };
+        let columns = if level == Level::Counts { &[] } else { columns };
+        Self { rows: 0, columns: columns.iter().map(column).collect() }
+    }
+}
+
 /// One thing that does not agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
