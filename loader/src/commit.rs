@@ -13,7 +13,7 @@ use crate::{
         sql::{self, LoadedRow},
         transaction::{begin, commit as commit_transaction, roll_back},
     },
-    model::{ColumnPlan, TablePlan, TargetName, file_column, quoted},
+    model::{ColumnPlan, KeyRange, TablePlan, TargetName, file_column, quoted},
     snowflake::{Answer, SnowflakeError, Statements},
     stage::{StagedFile, location},
 };
@@ -184,8 +184,18 @@ impl Chunk<'_> {
         Ok(())
     }
 
+    fn range(&self) -> KeyRange {
+        let chunk = self.run.chunks.iter().find(|chunk| chunk.number == self.claim.chunk);
+        chunk.map(|chunk| chunk.range.clone()).unwrap_or_default()
+    }
+
     fn counts(&self, found: String) -> CommitError {
-        CommitError::Counts { chunk: self.claim.chunk, table: self.plan.target.to_string(), found }
+        CommitError::Counts {
+            chunk: self.claim.chunk,
+            table: self.plan.target.to_string(),
+            range: self.range(),
+            found,
+        }
     }
 
     /// Before COMMIT nothing can have taken effect but what ROLLBACK or the end of the session undoes, so even a lost
@@ -196,6 +206,7 @@ impl Chunk<'_> {
             source => CommitError::Refused {
                 chunk: self.claim.chunk,
                 table: self.plan.target.to_string(),
+                range: self.range(),
                 source: Box::new(source),
             },
         }

@@ -1,6 +1,8 @@
 //! Crash points for tests: with the feature `failpoints` a process dies where `KEYFERRY_FAILPOINT` says.
 //! Without the feature every point is nothing.
 
+pub(crate) mod corrupt;
+
 /// Every point, in the order in which a run passes them.
 pub const POINTS: &[&str] = &[
     "run_opened",

@@ -26,11 +26,11 @@ use crate::{
 
 /// The rows that were compared do not agree. The target was left as it was.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{table} is not the same on both sides in chunk {chunk} ({range}):{differences}{hint}{detail}")]
+#[error("{table} is not the same on both sides in {chunk} ({range}):{differences}{hint}{detail}")]
 pub struct Mismatch {
     /// The source table.
     pub table: TableName,
-    /// The chunk's number, or "all".
+    /// The chunk with its number, or all of them.
     pub chunk: String,
     /// Its key range.
     pub range: KeyRange,
@@ -62,6 +62,9 @@ impl fmt::Display for Differences {
 const HIDDEN_ROWS: &str = "\nIf a row access or masking policy lies on the target, the loader's role may not see what it loaded: \
                            check POLICY_REFERENCES, and exempt the role.";
 
+const NOT_COMMITTED: &str = "\nWhat was read is not what the source says it has in the same transaction. The chunk was \
+                             not committed and the target was not touched; running again reads the chunk anew.";
+
 /// Compares what passed through the loader with what the source says about the same range.
 pub fn check_source(
     table: &TablePlan,
@@ -71,7 +74,7 @@ pub fn check_source(
     server: &Observed,
 ) -> Result<(), Mismatch> {
     let differences = compare(Side::Source, &table.columns, loader, server);
-    verdict(table, chunk.to_string(), range.clone(), differences, "")
+    verdict(table, format!("chunk {chunk}"), range.clone(), differences, NOT_COMMITTED)
 }
 
 /// Compares the sum of all chunks with what the target says about a whole table.
@@ -79,7 +82,13 @@ pub fn check_target(table: &TablePlan, loader: &Witness, server: &Observed) -> R
     let differences = compare(Side::Target, &table.columns, loader, server);
     let fewer = server.rows < loader.rows
         || server.columns.iter().zip(&loader.columns).any(|(theirs, mine)| theirs.count < mine.count);
-    verdict(table, "all".into(), KeyRange::default(), differences, if fewer { HIDDEN_ROWS } else { "" })
+    verdict(
+        table,
+        "all chunks together".into(),
+        KeyRange::default(),
+        differences,
+        if fewer { HIDDEN_ROWS } else { "" },
+    )
 }
 
 fn verdict(

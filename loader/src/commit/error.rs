@@ -1,6 +1,6 @@
 //! Why a chunk is not committed, or is not known to be.
 
-use crate::{ledger::LedgerError, snowflake::SnowflakeError};
+use crate::{ledger::LedgerError, model::KeyRange, snowflake::SnowflakeError};
 
 /// Why a chunk was not committed, or is not known to be.
 #[derive(Debug, thiserror::Error)]
@@ -24,22 +24,26 @@ pub enum CommitError {
         owner: String,
     },
     /// COPY loaded something else than was staged; rolled back.
-    #[error("chunk {chunk} of {table}: {found}; rolled back, nothing was loaded")]
+    #[error("chunk {chunk} of {table} ({range}): {found}; rolled back, nothing was loaded")]
     Counts {
         /// The chunk.
         chunk: u32,
         /// The table.
         table: String,
+        /// Its key range.
+        range: KeyRange,
         /// The difference.
         found: String,
     },
     /// A statement was refused; rolled back.
-    #[error("chunk {chunk} of {table} was rolled back: {source}")]
+    #[error("chunk {chunk} of {table} ({range}) was rolled back: {source}")]
     Refused {
         /// The chunk.
         chunk: u32,
         /// The table.
         table: String,
+        /// Its key range.
+        range: KeyRange,
         /// Why.
         source: Box<LedgerError>,
     },

@@ -140,7 +140,7 @@ impl Search<'_> {
         };
         detail += &self.files(chunk.number, sessions).await?;
         let named = Mismatch {
-            chunk: chunk.number.to_string(),
+            chunk: format!("chunk {}", chunk.number),
             range: chunk.range.clone(),
             differences,
             hint: found.hint,

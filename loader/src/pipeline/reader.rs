@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::{Failure, queue::Work};
 use crate::{
     config::{Consistency, Pipeline},
-    fail,
+    fail::{self, corrupt},
     model::TablePlan,
     plan::{batch_bytes, sql},
     progress::Progress,
@@ -126,6 +126,7 @@ impl Reader {
             drop(waiting);
             let Some(decoded) = batch.map_err(failed)? else { return Ok(witness) };
             fail::point("extract_batch");
+            let decoded = corrupt::decoded(decoded);
             witness.add(&plan.columns, &decoded)?;
             let bytes = decoded.batch.get_array_memory_size();
             self.progress.read(decoded.batch.num_rows() as u64, bytes as u64);
@@ -134,7 +135,7 @@ impl Reader {
                 let surplus = permit.num_permits().saturating_sub(kib(bytes) as usize);
                 drop(permit.split(surplus));
                 let _waiting = self.progress.encoder.start();
-                sink.send(Item::Batch(decoded.batch, permit))
+                sink.send(Item::Batch(corrupt::encoded(decoded.batch), permit))
                     .await
                     .map_err(|_| Failure::Lost("the encoder"))?;
             }

@@ -19,7 +19,10 @@ use super::{
     numbers, temporal,
     types::{Layout, TypeInfo},
 };
-use crate::model::{ColumnPlan, SourceType};
+use crate::{
+    fail::corrupt,
+    model::{ColumnPlan, SourceType},
+};
 
 /// The most rows that room is made for in advance.
 const RESERVED_ROWS: usize = 8192;
@@ -317,7 +320,7 @@ impl Data {
             }
             SourceType::DateTime2 { .. } => Self::DateTime2Text(Text::new(rows)),
             SourceType::Char { code_page, .. } | SourceType::VarChar { code_page, .. } => {
-                let Some(decoder) = TextDecoder::of(code_page.0) else {
+                let Some(decoder) = TextDecoder::of(corrupt::code_page(code_page.0)) else {
                     return Err(TdsError::Refused(format!(
                         "column {} is in code page {}, which is not carried; exclude it, or cast it to nvarchar in a view",
                         plan.source_name, code_page.0

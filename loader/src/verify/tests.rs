@@ -119,6 +119,7 @@ fn a_mismatch_names_table_chunk_range_column_and_both_values() {
       rows: 3 passed through the loader, SQL Server has 4
       column Flag: values that are not NULL: 3 passed through the loader, SQL Server has 4
       column Tiny: sum: 0 passed through the loader, SQL Server has 7
+    What was read is not what the source says it has in the same transaction. The chunk was not committed and the target was not touched; running again reads the chunk anew.
     ");
 }
 

@@ -102,6 +102,17 @@ impl ObjectStore {
         lock(&self.objects).remove(key).is_some()
     }
 
+    /// Changes one byte in the middle of an object and nothing else of it.
+    pub(crate) fn damage(&self, key: &str) -> bool {
+        let Some(object) = self.find(key) else { return false };
+        let mut data = object.data.to_vec();
+        let middle = data.len() / 2;
+        let Some(byte) = data.get_mut(middle) else { return false };
+        *byte ^= 1;
+        self.store(key, data.into(), object.etag.clone(), object.metadata.clone());
+        true
+    }
+
     fn store(&self, key: &str, data: Bytes, etag: String, metadata: BTreeMap<String, String>) {
         let object = Object { data, etag, modified: OffsetDateTime::now_utc(), metadata };
         lock(&self.objects).insert(key.to_owned(), Arc::new(object));

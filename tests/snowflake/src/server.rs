@@ -105,6 +105,11 @@ impl Handle {
         self.shared.objects.list("").into_iter().map(|(key, _)| key).collect()
     }
 
+    /// Changes one byte in the middle of a staged object, as a bad disk would; false when there is no such object.
+    pub fn damage_staged_object(&self, key: &str) -> bool {
+        self.shared.objects.damage(key)
+    }
+
     /// Stops listening, ends every connection and statement, and waits for them.
     pub async fn stop(self) {
         self.shutdown.cancel();
