@@ -9,20 +9,18 @@ use std::collections::BTreeMap;
 use super::{
     Failure, Loading,
     finish::stored_witness,
-    ranges::{Part, Ranges},
+    ranges::{Part, Ranges, searchable},
     reader::Reader,
     sessions::{Sessions, persist},
 };
 use crate::{
     config::Consistency,
     ledger::{LedgerChunk, Run, chunk_folder},
-    model::{KeyRange, TablePlan, TargetName},
+    model::{KeyColumn, KeyRange, TablePlan, TargetName},
     plan::sql,
     snowflake::{Answer, Statements as _},
     tds::Connection,
-    verify::{
-        Differences, Mismatch, chunk_condition, chunks_sql, files_sql, observed, ranged_sql, unordered,
-    },
+    verify::{Differences, Mismatch, chunk_condition, chunks_sql, files_sql, observed, ranged_sql},
     witness::{Observed, Side, Witness, compare},
 };
 
@@ -179,19 +177,9 @@ impl Search<'_> {
         stored: Option<&Witness>,
         sessions: &mut Sessions,
     ) -> Result<Result<Place, String>, Failure> {
-        let Some(key) = &self.plan.key else {
-            return Ok(Err("The table has no key, so the place inside is not known.".into()));
-        };
-        if let Some(why) = unordered(key.source) {
-            let reason =
-                format!("The key {} is {}, and {why}: it is not searched by ranges.", key.name, key.source);
-            return Ok(Err(reason));
-        }
-        let Some(ranges) = Ranges::new(self.plan, range, scope) else {
-            return Ok(Err(format!(
-                "The key {} does not cross, so the target is not searched by it.",
-                key.name
-            )));
+        let keys = match searchable(self.plan, range) {
+            Ok(keys) => keys,
+            Err(reason) => return Ok(Err(reason)),
         };
         let mut connection = self.reader.server.connect().await?;
         let begin = match self.reader.consistency() {
@@ -199,18 +187,43 @@ impl Search<'_> {
             _ => sql::BEGIN_SNAPSHOT,
         };
         connection.run(begin).await?;
-        let place = self.descend(&ranges, stored, &mut connection, sessions).await?;
+        let place = self.columns(&keys, range, scope, stored, &mut connection, sessions).await?;
         connection.run(sql::COMMIT).await?;
         Ok(place)
     }
 
+    /// Column after column, while the rows that are left have one value of the last.
+    async fn columns(
+        &self,
+        keys: &[&KeyColumn],
+        range: &KeyRange,
+        scope: Option<String>,
+        mut stored: Option<&Witness>,
+        connection: &mut Connection,
+        sessions: &mut Sessions,
+    ) -> Result<Result<Place, String>, Failure> {
+        let Some((first, rest)) = keys.split_first() else { return Ok(Err("There is no key.".into())) };
+        let mut ranges = Ranges::new(self.plan, first, range, scope);
+        let mut rest = rest.iter();
+        loop {
+            let (place, only) = match self.descend(&ranges, stored, connection, sessions).await? {
+                Ok(found) => found,
+                Err(reason) => return Ok(Err(reason)),
+            };
+            let (Some((part, value)), Some(next)) = (only, rest.next()) else { return Ok(Ok(place)) };
+            ranges = ranges.inside(&part, value, next);
+            stored = None;
+        }
+    }
+
+    /// One column: the place, and its only key where more than one row has it.
     async fn descend(
         &self,
         ranges: &Ranges<'_>,
         stored: Option<&Witness>,
         connection: &mut Connection,
         sessions: &mut Sessions,
-    ) -> Result<Result<Place, String>, Failure> {
+    ) -> Result<Result<(Place, Option<(Part, String)>), String>, Failure> {
         let mut part = Part::default();
         let mut first: Option<Differences> = None;
         let mut spread: Option<(Part, Differences)> = None;
@@ -257,19 +270,18 @@ impl Search<'_> {
             first = Some(differences);
         }
         let Some(differences) = first else { return Ok(Err("The search found nothing.".into())) };
-        let smallest = ranges.describe(connection, &part).await?;
-        Ok(Ok(match spread {
-            Some((whole, all)) if !all.0.is_empty() => Place {
-                range: ranges.range(&whole),
-                differences: all,
-                detail: format!("\nThe first of several places: {smallest}:{differences}{detail}"),
-            },
-            _ => Place {
-                range: ranges.range(&part),
-                differences,
-                detail: format!("\nThe smallest place: {smallest}{detail}"),
-            },
-        }))
+        let (smallest, only) = ranges.describe(connection, &part).await?;
+        let (place, only) = match spread {
+            Some((whole, all)) if !all.0.is_empty() => {
+                let detail = format!("\nThe first of several places: {smallest}:{differences}{detail}");
+                (Place { range: ranges.range(&whole), differences: all, detail }, None)
+            }
+            _ => {
+                let detail = format!("\nThe smallest place: {smallest}{detail}");
+                (Place { range: ranges.range(&part), differences, detail }, only.map(|only| (part, only)))
+            }
+        };
+        Ok(Ok((place, only)))
     }
 
     /// The loader's witness of a range, read now.

@@ -1,11 +1,11 @@
-//! Ranges of a key inside a range of the plan, as both servers understand them.
+//! Ranges of a key's column inside a range of the plan, as both servers understand them.
 
 use super::Failure;
 use crate::{
-    model::{KeyColumn, KeyRange, TablePlan, bracketed, quoted},
+    model::{self, KeyColumn, KeyPart, KeyRange, TablePlan, bracketed, quoted},
     plan::{literal::literal, sql},
     tds::Connection,
-    verify::target_literal,
+    verify::{target_literal, unordered},
 };
 
 /// One key value, in the words of each side.
@@ -47,35 +47,83 @@ impl Part {
     }
 }
 
-/// The key of a table, and the rows that are searched.
-#[derive(Debug)]
+/// The columns by which a place can be searched, those first that the range was cut by; or why there is none.
+pub(super) fn searchable<'a>(plan: &'a TablePlan, range: &KeyRange) -> Result<Vec<&'a KeyColumn>, String> {
+    let bound = range.lower.as_ref().or(range.upper.as_ref());
+    let cut_by =
+        |key: &KeyColumn| bound.is_none_or(|bound| bound.0.iter().any(|part| part.column == key.name));
+    let mut keys: Vec<&KeyColumn> = plan.keys.iter().filter(|key| cut_by(key)).collect();
+    keys.extend(plan.keys.iter().filter(|key| !cut_by(key)));
+    let Some(first) = keys.first().copied() else {
+        return Err("The table has no key, so the place inside is not known.".into());
+    };
+    let crosses = |key: &KeyColumn| plan.columns.iter().any(|column| column.source_name == key.name);
+    keys.retain(|key| unordered(key.source).is_none() && crosses(key));
+    if !keys.is_empty() {
+        return Ok(keys);
+    }
+    let why = unordered(first.source).unwrap_or("it does not cross");
+    Err(format!("The key {} is {}, and {why}: it is not searched by ranges.", first.name, first.source))
+}
+
+/// One column of a key, and the rows among which it is searched.
+#[derive(Clone, Debug)]
 pub(super) struct Ranges<'a> {
     plan: &'a TablePlan,
     key: &'a KeyColumn,
     /// The key's name at the target.
     target_key: String,
-    /// The rows at the source.
-    range: &'a KeyRange,
+    /// ` WHERE …` of the rows at the source.
+    outer: String,
     /// The rows at the target: those of one chunk's files, or all.
     scope: Option<String>,
+    /// The columns before this one, each with its only value.
+    before: Vec<KeyPart>,
+    /// The range of the plan.
+    range: KeyRange,
 }
 
 impl<'a> Ranges<'a> {
-    /// None when the key's column does not cross.
-    pub(super) fn new(plan: &'a TablePlan, range: &'a KeyRange, scope: Option<String>) -> Option<Self> {
-        let key = plan.key.as_ref()?;
-        let target_key = quoted(&plan.columns.iter().find(|c| c.source_name == key.name)?.target_name);
-        Some(Self { plan, key, target_key, range, scope })
+    /// The rows of a range by one of the [`searchable`] columns.
+    pub(super) fn new(
+        plan: &'a TablePlan,
+        key: &'a KeyColumn,
+        range: &KeyRange,
+        scope: Option<String>,
+    ) -> Self {
+        let outer = sql::where_clause(plan, range);
+        let this = Self {
+            plan,
+            key,
+            target_key: String::new(),
+            outer,
+            scope,
+            before: Vec::new(),
+            range: range.clone(),
+        };
+        this.by(key)
+    }
+
+    fn by(self, key: &'a KeyColumn) -> Self {
+        let column = self.plan.columns.iter().find(|column| column.source_name == key.name);
+        let target_key = quoted(column.map_or(&key.name, |column| &column.target_name));
+        Self { key, target_key, ..self }
+    }
+
+    /// The rows of a part that has one value of this column, by another column.
+    pub(super) fn inside(&self, part: &Part, value: String, key: &'a KeyColumn) -> Self {
+        let mut before = self.before.clone();
+        before.push(KeyPart { column: self.key.name.clone(), value });
+        let (outer, scope) = (self.source_condition(part), self.target_condition(part));
+        Self { outer, scope, before, ..self.clone() }.by(key)
     }
 
     /// ` WHERE …` at the source.
     fn source_condition(&self, part: &Part) -> String {
-        let column = bracketed(&self.key.name);
-        let outer = sql::where_clause(self.plan, self.range);
-        match part.condition(&column, self.key.nullable, |bound| &bound.source) {
-            None => outer,
-            Some(inner) if outer.is_empty() => format!(" WHERE {inner}"),
-            Some(inner) => format!("{outer} AND {inner}"),
+        match part.condition(&bracketed(&self.key.name), self.key.nullable, |bound| &bound.source) {
+            None => self.outer.clone(),
+            Some(inner) if self.outer.is_empty() => format!(" WHERE {inner}"),
+            Some(inner) => format!("{} AND {inner}", self.outer),
         }
     }
 
@@ -112,14 +160,12 @@ impl<'a> Ranges<'a> {
             "SELECT q.k FROM (SELECT {key} AS k, ROW_NUMBER() OVER (ORDER BY {key}) AS n FROM {table}{condition}) AS q \
              WHERE (q.n - 1) % {step} = 0 ORDER BY q.k"
         );
-        let mut bounds: Vec<Bound> = Vec::new();
         let keys = connection.fetch_text(&quantiles).await?;
-        let smallest = value(&keys, 0, 0).map(str::to_owned);
+        let smallest = value(&keys, 0, 0);
+        let mut bounds: Vec<Bound> = Vec::new();
         for row in 0..keys.len() {
-            let Some(bound) = value(&keys, row, 0).filter(|text| Some(*text) != smallest.as_deref()) else {
-                continue;
-            };
-            let Some(bound) = self.bound(bound) else { continue };
+            let text = value(&keys, row, 0).filter(|text| Some(*text) != smallest);
+            let Some(bound) = text.and_then(|text| self.bound(text)) else { continue };
             if bounds.last() != Some(&bound) && part.lower.as_ref() != Some(&bound) {
                 bounds.push(bound);
             }
@@ -134,18 +180,26 @@ impl<'a> Ranges<'a> {
 
     /// A part as the plan writes ranges.
     pub(super) fn range(&self, part: &Part) -> KeyRange {
-        let bound = |bound: &Option<Bound>, outer: &Option<String>| {
-            bound.as_ref().map(|b| b.source.clone()).or_else(|| outer.clone())
+        let bound = |bound: &Option<Bound>, outer: &Option<model::Bound>| match bound {
+            Some(bound) => {
+                let mut parts = self.before.clone();
+                parts.push(KeyPart { column: self.key.name.clone(), value: bound.source.clone() });
+                Some(model::Bound(parts))
+            }
+            None => outer.clone(),
         };
         KeyRange {
-            column: Some(self.key.name.clone()),
             lower: bound(&part.lower, &self.range.lower),
             upper: bound(&part.upper, &self.range.upper),
         }
     }
 
-    /// A part in words, with the one key that it has, if it has one.
-    pub(super) async fn describe(&self, connection: &mut Connection, part: &Part) -> Result<String, Failure> {
+    /// A part in words, and the literal of its only key, if it has one and more rows than one.
+    pub(super) async fn describe(
+        &self,
+        connection: &mut Connection,
+        part: &Part,
+    ) -> Result<(String, Option<String>), Failure> {
         let key = bracketed(&self.key.name);
         let question = format!(
             "SELECT COUNT_BIG(*), MIN({key}), MAX({key}) FROM {}{}",
@@ -154,14 +208,18 @@ impl<'a> Ranges<'a> {
         );
         let answer = connection.fetch_text(&question).await?;
         let rows = value(&answer, 0, 0).unwrap_or("0");
+        let before: String =
+            self.before.iter().map(|part| format!("{} = {}, ", part.column, part.value)).collect();
+        let name = &self.key.name;
         Ok(match (value(&answer, 0, 1), value(&answer, 0, 2)) {
             (Some(low), Some(high)) if low == high => {
-                format!("{} = {low} ({rows} rows at the source)", self.key.name)
+                let only = if rows == "1" { None } else { literal(self.key.source, None, low) };
+                (format!("{before}{name} = {low} ({rows} rows at the source)"), only)
             }
             (Some(low), Some(high)) => {
-                format!("{} from {low} to {high} ({rows} rows at the source)", self.key.name)
+                (format!("{before}{name} from {low} to {high} ({rows} rows at the source)"), None)
             }
-            _ => format!("{} ({rows} rows at the source)", self.range(part)),
+            _ => (format!("{} ({rows} rows at the source)", self.range(part)), None),
         })
     }
 }
