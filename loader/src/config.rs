@@ -9,6 +9,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 pub use error::ConfigError;
@@ -135,6 +136,8 @@ pub struct Source {
     pub consistency: Consistency,
     /// Ask for a readable secondary.
     pub read_intent: bool,
+    /// The longest that SQL Server may say nothing while a chunk is read.
+    pub silence: Duration,
 }
 
 /// How names become names of the target.
@@ -201,6 +204,8 @@ pub struct Limits {
     pub memory: ByteSize,
     /// Where encrypted files wait for their upload.
     pub spool_dir: PathBuf,
+    /// How long work that fails in passing is tried again before the run stops.
+    pub patience: Duration,
 }
 
 /// One table of the pipeline.

@@ -198,7 +198,15 @@ pub enum GrantError {
 
 impl GrantError {
     fn from_status(attempted: &'static str, grant: &str, status: &Status) -> Self {
+        if let Some(error) = connecting(status) {
+            return Self::Connect(error);
+        }
         let grant = grant.to_owned();
+        if std::error::Error::source(status).is_some() {
+            // Not the broker's words, but what became of the connection to it.
+            let reason = "the connection to the broker broke; is it running (`broker run`)?".to_owned();
+            return Self::Unavailable { attempted, grant, reason };
+        }
         let reason: String = status.message().chars().filter(|c| !c.is_control()).take(600).collect();
         match status.code() {
             Code::PermissionDenied => Self::Denied { attempted, grant, reason },
@@ -227,6 +235,19 @@ impl GrantError {
     pub fn is_denied(&self) -> bool {
         matches!(self, Self::Denied { .. })
     }
+}
+
+/// Why a connection of the channel was not made: its later ones are checked like the first.
+fn connecting(status: &Status) -> Option<ConnectError> {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(error) = inner.and_then(|inner| inner.downcast_ref::<ConnectError>()) {
+            return error.again();
+        }
+        cause = error.source();
+    }
+    None
 }
 
 #[cfg(test)]

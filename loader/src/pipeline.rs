@@ -107,6 +107,7 @@ pub async fn plan(pipeline: &Pipeline, level: Level, shutdown: &CancellationToke
 /// Plans on a connection of its own, again on a new one after a failure in passing.
 async fn plan_at(server: &SqlServer, pipeline: &Pipeline, level: Level) -> Result<Plan, Failure> {
     let server = server.for_planning();
+    let most_failures = retry::most_failures(pipeline.limits.patience);
     let mut failures = 0;
     loop {
         let outcome = match server.connect().await {
@@ -114,7 +115,7 @@ async fn plan_at(server: &SqlServer, pipeline: &Pipeline, level: Level) -> Resul
             Err(error) => Err(error.into()),
         };
         match outcome {
-            Err(error) if error.is_transient() && failures + 1 < retry::MOST_FAILURES => {
+            Err(error) if error.is_transient() && failures + 1 < most_failures => {
                 failures += 1;
                 tracing::warn!(%error, failures, server = server.address(), "trying again on a new connection");
                 tokio::time::sleep(retry::pause(failures)).await;

@@ -50,7 +50,7 @@ impl SqlServer {
             (None, Some(file)) => Trust::CaFile(file.clone()),
             (None, None) => Trust::NativeRoots,
         };
-        let options = ConnectOptions {
+        let mut options = ConnectOptions {
             encrypt: match source.encrypt {
                 Encryption::Required => Encrypt::Required,
                 Encryption::Strict => Encrypt::Strict,
@@ -61,6 +61,7 @@ impl SqlServer {
             read_intent: source.read_intent,
             ..ConnectOptions::new(host, port, &source.database)
         };
+        options.timeouts.read = source.silence;
         Ok(Self { broker: broker.clone(), grant: source.grant.clone(), options })
     }
 

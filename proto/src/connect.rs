@@ -87,6 +87,25 @@ pub enum ConnectError {
     },
 }
 
+impl ConnectError {
+    /// The same error once more, for a caller that has it behind a reference; none for one of the transport.
+    pub fn again(&self) -> Option<Self> {
+        Some(match self {
+            Self::Unreachable { path, source } => Self::Unreachable {
+                path: path.clone(),
+                source: source
+                    .raw_os_error()
+                    .map_or_else(|| source.kind().into(), io::Error::from_raw_os_error),
+            },
+            Self::NotASocket { path } => Self::NotASocket { path: path.clone() },
+            Self::WrongServer { path, found, expected } => {
+                Self::WrongServer { path: path.clone(), found: *found, expected: *expected }
+            }
+            Self::Handshake { .. } => return None,
+        })
+    }
+}
+
 /// Connects and checks the server's uid on this and on every later connection of the channel.
 pub async fn connect(address: &Address) -> Result<Client, ConnectError> {
     let deadline = Instant::now() + address.patience;

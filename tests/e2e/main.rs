@@ -20,8 +20,8 @@ mod crash;
 mod happy;
 mod harness;
 mod input;
+mod outages;
 mod refused;
-#[allow(dead_code)] // until every table has its tests
 mod table;
 mod tiberius_judge;
 
@@ -47,6 +47,7 @@ fn main() {
     refused::trials(&mut trials);
     crash::trials(&mut trials);
     chaos::trials(&mut trials);
+    outages::trials(&mut trials);
     input::trials(&mut trials);
     boundary::trials(&mut trials);
     contract::trials(&mut trials);

@@ -2,6 +2,7 @@
 //! loopback ports, with certificates of one throw-away authority, under users of their own.
 
 mod configs;
+mod gate;
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +26,10 @@ use keyferry_stand_in_snowflake as snowflake;
 use keyferry_stand_in_sqlserver as sqlserver;
 use serde_json::json;
 
-pub use self::configs::{BrokerSetup, PipelineSetup};
+pub use self::{
+    configs::{BrokerSetup, PipelineSetup},
+    gate::Gate,
+};
 use crate::{
     process::{Process, User, built, copy_program},
     proof::{kerberos, kerberos::Recorder, needles::Needle, oracle::Access},
@@ -67,6 +71,8 @@ pub struct Options {
     pub ticket: Duration,
     /// After how much silence Snowflake rolls an open transaction back.
     pub idle_transaction: Duration,
+    /// The life of the credentials that a PUT hands out.
+    pub stage_credentials: Duration,
 }
 
 impl Default for Options {
@@ -79,6 +85,7 @@ impl Default for Options {
             audience: "api://snowflake".to_owned(),
             ticket: Duration::from_secs(36_000),
             idle_transaction: Duration::from_mins(5),
+            stage_credentials: Duration::from_secs(3600),
         }
     }
 }
@@ -224,17 +231,39 @@ impl World {
 
     /// Creates sample tables in the source and fills them.
     pub async fn fill(&self, tables: &[Table]) -> Result<()> {
-        let mut session =
-            Session::new(&self.source, Identity { user: "sa".to_owned(), ..Identity::default() });
+        let mut session = self.administrator();
         for table in tables {
             for outcome in session.execute(&table.ddl).await {
                 outcome.map_err(|error| anyhow::anyhow!("create {}: {error}", table.name))?;
             }
-            let rows = table.rows.iter().map(|row| Ok::<Row, SqlError>(row.iter().map(value).collect()));
-            let appended = session.append(&format!("dbo.[{}]", table.name), &[], rows).await;
-            let count = appended.map_err(|error| anyhow::anyhow!("fill {}: {error}", table.name))?;
-            anyhow::ensure!(count == table.rows.len() as u64, "{}: {count} rows went in", table.name);
+            append(&mut session, table, &table.rows).await?;
         }
+        Ok(())
+    }
+
+    /// Adds rows to a table that is there.
+    pub async fn append(&self, table: &Table, rows: &[Vec<Cell>]) -> Result<()> {
+        append(&mut self.administrator(), table, rows).await
+    }
+
+    /// Runs T-SQL in the source as its administrator would.
+    pub async fn alter_source(&self, sql: &str) -> Result<()> {
+        for outcome in self.administrator().execute(sql).await {
+            outcome.map_err(|error| anyhow::anyhow!("{sql}: {error}"))?;
+        }
+        Ok(())
+    }
+
+    fn administrator(&self) -> Session {
+        Session::new(&self.source, Identity { user: "sa".to_owned(), ..Identity::default() })
+    }
+
+    /// Takes SQL Server down, waits, and starts it again at the same address; the database stays.
+    pub async fn restart_sqlserver(&mut self, down: Duration) -> Result<()> {
+        self.sqlserver.stop().await;
+        tokio::time::sleep(down).await;
+        let port = self.sqlserver.addr().port();
+        self.sqlserver = serve_sqlserver(&self.dir, &self.authority, port, &self.source).await?;
         Ok(())
     }
 
@@ -392,16 +421,36 @@ async fn start_sqlserver(
     let port = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
     let spn = format!("MSSQLSvc/localhost:{port}");
     kdc.add_service(&spn)?;
-    let keytab = dir.join("kdc").join("sqlserver.keytab");
-    kdc.export_keytab(&spn, &keytab)?;
+    kdc.export_keytab(&spn, &service_keytab(dir))?;
+    serve_sqlserver(dir, authority, port, database).await
+}
+
+async fn append(session: &mut Session, table: &Table, rows: &[Vec<Cell>]) -> Result<()> {
+    let values = rows.iter().map(|row| Ok::<Row, SqlError>(row.iter().map(value).collect()));
+    let appended = session.append(&format!("dbo.[{}]", table.name), &[], values).await;
+    let count = appended.map_err(|error| anyhow::anyhow!("fill {}: {error}", table.name))?;
+    anyhow::ensure!(count == rows.len() as u64, "{}: {count} rows went in", table.name);
+    Ok(())
+}
+
+fn service_keytab(dir: &Path) -> PathBuf {
+    dir.join("kdc").join("sqlserver.keytab")
+}
+
+async fn serve_sqlserver(
+    dir: &Path,
+    authority: &Authority,
+    port: u16,
+    database: &Arc<Database>,
+) -> Result<sqlserver::Server> {
     let identity = authority.issue(&["localhost", "127.0.0.1"])?;
     let mut config =
         sqlserver::Config::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), Arc::clone(database));
     config.tls = Some(sqlserver::TlsIdentity { certificates: identity.chain, key: identity.key });
     config.logins = vec![sqlserver::SqlLogin::new("judge", "Judge-the-server-1")];
     config.kerberos = Some(sqlserver::Kerberos {
-        keytab,
-        spn,
+        keytab: service_keytab(dir),
+        spn: format!("MSSQLSvc/localhost:{port}"),
         logins: BTreeMap::from([(format!("svc_loader@{REALM}"), "KEYFERRY\\svc_loader".to_owned())]),
     });
     sqlserver::Server::start(config).await.context("start the SQL Server stand-in")
@@ -427,6 +476,7 @@ async fn start_snowflake(
         snowflake::Config::new(ACCOUNT, authority.server(&["localhost", "127.0.0.1"])?, Arc::clone(database));
     config.session_ttl = options.session_ttl;
     config.idle_transaction = options.idle_transaction;
+    config.stage_credentials_ttl = options.stage_credentials;
     config.external_oauth = vec![snowflake::SecurityIntegration {
         issuer: entra.issuer(),
         jwks_url: entra.jwks_url(),

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde_saphyr::{Location, Spanned};
@@ -100,6 +101,7 @@ impl Checker<'_> {
             certificate_sha256: raw.certificate_sha256.map(|pin| self.pin(&pin)).transpose()?,
             consistency,
             read_intent: raw.read_intent,
+            silence: self.seconds(raw.silence_seconds, "silence_seconds", 300)?,
         })
     }
 
@@ -141,6 +143,7 @@ impl Checker<'_> {
             file: ByteSize::mib(self.number(raw.file_mib, "file_mib", 128, 1..=4_096)?),
             memory: ByteSize::mib(self.number(raw.memory_mib, "memory_mib", 256, 16..=1_048_576)?),
             spool_dir: raw.spool_dir.map_or_else(std::env::temp_dir, |dir| self.path(dir)),
+            patience: self.seconds(raw.patience_seconds, "patience_seconds", 300)?,
         };
         Ok(limits)
     }
@@ -246,6 +249,10 @@ impl Checker<'_> {
                 format!("{key} is {}; it must be from {} to {}", number.value, range.start(), range.end()),
             ),
         }
+    }
+
+    fn seconds(&self, given: Option<Spanned<u64>>, key: &str, default: u64) -> Checked<Duration> {
+        Ok(Duration::from_secs(self.number(given, key, default, 1..=86_400)?))
     }
 
     fn name(&self, text: Spanned<String>, what: &str, longest: usize) -> Checked<String> {

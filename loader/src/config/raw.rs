@@ -43,6 +43,7 @@ pub(super) struct Source {
     pub consistency: Option<Spanned<String>>,
     #[serde(default)]
     pub read_intent: bool,
+    pub silence_seconds: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -75,6 +76,7 @@ pub(super) struct Limits {
     pub file_mib: Option<Spanned<u64>>,
     pub memory_mib: Option<Spanned<u64>>,
     pub spool_dir: Option<PathBuf>,
+    pub patience_seconds: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]

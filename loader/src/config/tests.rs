@@ -71,6 +71,8 @@ fn every_refusal_names_file_line_column_and_the_fix() {
         error("exclude: [Ssn]", "hash: [Email]"),
         error("connections: 4", "connections: 0"),
         error("memory_mib: 128", "memory_mib: 1"),
+        error("memory_mib: 128", "patience_seconds: 0"),
+        error("  port: 1433", "  silence_seconds: 1000000"),
         error("source: dbo.Customers", "source: Customers"),
         error("target: Customers_Copy", "target: Order.Lines"),
         error("grant: sales-sql", "grant: \"\""),

@@ -115,7 +115,7 @@ async fn commit(loading: &Loading, sessions: &mut Sessions, mut job: Job) -> Res
 
 /// A COPY was attempted with these files, so they are never used again: the chunk is read anew under a new claim.
 fn again(loading: &Loading, job: Job, error: CommitError) -> Result<(), Failure> {
-    if job.work.failures + 1 >= retry::MOST_FAILURES {
+    if job.work.failures + 1 >= loading.reader.most_failures {
         return Err(error.into());
     }
     loading.queue.put_back(job.work);

@@ -191,6 +191,9 @@ fn tds_code(error: &TdsError) -> u8 {
     match error {
         TdsError::Server(server) if LOGIN_OR_PERMISSION.contains(&server.number) => 77,
         TdsError::Server(server) if server.is_transient() => 75,
+        // Snapshot isolation is switched off; the table changed after the plan.
+        TdsError::Server(server) if server.number == 3952 => 78,
+        TdsError::Server(server) if matches!(server.number, 207 | 3961) => 75,
         TdsError::Value { .. } | TdsError::Server(_) => 65,
         TdsError::Changed(_) => 75,
         TdsError::Relay(error) if error.is_permanent() => 77,

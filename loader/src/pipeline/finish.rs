@@ -240,7 +240,7 @@ async fn add_up_chunks(reader: &Reader, queue: &Queue, table: usize) -> Result<W
                 reader.progress.chunk();
                 queue.finish();
             }
-            Err(error) if error.is_transient() && work.failures + 1 < retry::MOST_FAILURES => {
+            Err(error) if error.is_transient() && work.failures + 1 < reader.most_failures => {
                 tracing::warn!(%error, chunk = work.chunk, "trying the chunk again");
                 tokio::time::sleep(retry::pause(work.failures + 1)).await;
                 queue.put_back(work);

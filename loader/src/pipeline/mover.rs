@@ -40,7 +40,7 @@ pub(super) async fn serve(
                 loading.reader.progress.chunk();
                 loading.queue.finish();
             }
-            Err(error) if error.is_transient() && work.failures + 1 < retry::MOST_FAILURES => {
+            Err(error) if error.is_transient() && work.failures + 1 < loading.reader.most_failures => {
                 tracing::warn!(%error, chunk = work.chunk, failures = work.failures + 1, "trying the chunk again");
                 // A connection that failed is never used again.
                 connection = None;

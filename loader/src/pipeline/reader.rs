@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::{Failure, queue::Work};
+use super::{Failure, queue::Work, retry};
 use crate::{
     config::{Consistency, Pipeline},
     fail::{self, corrupt},
@@ -33,6 +33,8 @@ pub(super) struct Reader {
     pub tables: Vec<TablePlan>,
     pub level: Level,
     pub progress: Arc<Progress>,
+    /// How often a chunk may fail in passing.
+    pub most_failures: u32,
     consistency: Consistency,
     batch_rows: usize,
     batch_bytes: usize,
@@ -57,6 +59,7 @@ impl Reader {
             tables,
             level,
             progress,
+            most_failures: retry::most_failures(pipeline.limits.patience),
             consistency: pipeline.source.consistency,
             batch_rows: pipeline.limits.batch_rows,
             batch_bytes,

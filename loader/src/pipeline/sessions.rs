@@ -12,6 +12,7 @@ use crate::{
 pub(crate) struct Sessions {
     broker: Broker,
     options: SessionOptions,
+    most_failures: u32,
     open: Option<Session>,
 }
 
@@ -23,18 +24,22 @@ impl Sessions {
         for (key, value) in &target.tags {
             query_tag.extend([" ", key, "=", value]);
         }
-        let options = SessionOptions {
+        let mut options = SessionOptions {
             query_tag,
             ca_file: target.ca_file.clone(),
             stage_endpoint_allow: target.stage_endpoint_allow.clone(),
             ..SessionOptions::new(&target.grant, &target.role, &target.warehouse)
         };
-        Self { broker: broker.clone(), options, open: None }
+        // A session that waits longer than the run would is of no use.
+        options.patience = options.patience.min(pipeline.limits.patience);
+        let most_failures = retry::most_failures(pipeline.limits.patience);
+        Self { broker: broker.clone(), options, most_failures, open: None }
     }
 
     /// Another place with the same options.
     pub(crate) fn sibling(&self) -> Self {
-        Self { broker: self.broker.clone(), options: self.options.clone(), open: None }
+        let (broker, options) = (self.broker.clone(), self.options.clone());
+        Self { broker, options, most_failures: self.most_failures, open: None }
     }
 
     /// The session, opened if there is none or the last one is poisoned.
@@ -59,7 +64,7 @@ impl Sessions {
     /// Gives the session up after a failure in passing, and waits. `None` when it failed too often or not in passing.
     pub(crate) async fn again(&mut self, error: &Failure, failures: &mut u32) -> bool {
         *failures += 1;
-        if !error.is_transient() || *failures >= retry::MOST_FAILURES {
+        if !error.is_transient() || *failures >= self.most_failures {
             return false;
         }
         tracing::warn!(%error, failures, "trying again in a new Snowflake session");

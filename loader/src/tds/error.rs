@@ -183,6 +183,7 @@ fn hint(number: i32) -> Option<&'static str> {
         18456 => "the login is known but refused: the state in the server's own error log says why",
         4060 => "the database does not exist or this login has no user in it: check `source.database`",
         18470 | 18486 => "the login is disabled or locked: ask the server's administrator",
+        207 | 3961 => "the table's definition has changed since the plan was made: plan again",
         3952 => {
             "snapshot isolation is off: ALTER DATABASE ... SET ALLOW_SNAPSHOT_ISOLATION ON, or `consistency: read_committed`"
         }

@@ -40,6 +40,8 @@ pub enum Effect {
     Forbidden,
     /// The session token counts as expired: 390112, nothing executed. For requests to the service only.
     TokenExpired,
+    /// HTTP 200 with this code and no success, nothing executed. For requests to the service only.
+    Refused(&'static str),
     /// Only for statements: a repeat of this requestId while the first is still running runs it a second time.
     RunTwice,
 }

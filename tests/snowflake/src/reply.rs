@@ -30,6 +30,11 @@ impl Refusal {
         )
     }
 
+    /// A refusal that a test armed.
+    pub(crate) fn injected(code: &str) -> Self {
+        Self::new(code, "08001", "Refused on purpose.")
+    }
+
     /// 000604: cancelled by its client.
     pub(crate) fn cancelled() -> Self {
         Self::new("000604", "57014", "SQL execution canceled")

@@ -30,6 +30,7 @@ pub(crate) async fn serve(server: Arc<Shared>, request: Request<Incoming>) -> Ou
             }
             Effect::Forbidden => return Ok(http::plain(StatusCode::FORBIDDEN, "Forbidden")),
             Effect::TokenExpired => return Ok(http::json(&reply::refusal(&expired()))),
+            Effect::Refused(code) => return Ok(http::json(&reply::refusal(&Refusal::injected(code)))),
             Effect::RunTwice => {}
         }
     }

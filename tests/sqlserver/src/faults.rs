@@ -40,6 +40,7 @@ pub struct Faults(Arc<Switches>);
 #[derive(Default, Debug)]
 struct Switches {
     rules: Mutex<Vec<Rule>>,
+    logins: Mutex<Vec<LoginRule>>,
     any: AtomicBool,
     one_byte: AtomicBool,
     one_byte_packets: AtomicU64,
@@ -49,6 +50,13 @@ struct Switches {
 struct Rule {
     when: When,
     fault: Fault,
+    armed: Armed,
+}
+
+#[derive(Debug)]
+struct LoginRule {
+    number: i32,
+    left: u64,
     armed: Armed,
 }
 
@@ -83,9 +91,27 @@ impl Faults {
         armed
     }
 
+    /// Refuses the next `times` logins with this number, as a server does that moves or starts: 4060, 40613, 49918.
+    pub fn refuse_logins(&self, number: i32, times: u64) -> Armed {
+        let armed = Armed::default();
+        self.logins().push(LoginRule { number, left: times, armed: armed.clone() });
+        armed
+    }
+
+    /// The number that the next login is refused with. Counts it.
+    pub(crate) fn refused_login(&self) -> Option<i32> {
+        let mut rules = self.logins();
+        rules.retain(|rule| rule.left > 0 && !rule.armed.0.disarmed.load(Ordering::SeqCst));
+        let rule = rules.first_mut()?;
+        rule.left -= 1;
+        rule.armed.0.fired.fetch_add(1, Ordering::SeqCst);
+        Some(rule.number)
+    }
+
     /// Takes every fault back.
     pub fn clear(&self) {
         self.rules().clear();
+        self.logins().clear();
         self.0.one_byte.store(false, Ordering::SeqCst);
     }
 
@@ -126,6 +152,10 @@ impl Faults {
         Some(rule.fault.clone())
     }
 
+    fn logins(&self) -> std::sync::MutexGuard<'_, Vec<LoginRule>> {
+        self.0.logins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn rules(&self) -> std::sync::MutexGuard<'_, Vec<Rule>> {
         self.0.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -145,6 +175,15 @@ mod tests {
         assert_eq!(faults.strike("select * from orders", 3), Some(Fault::Drop));
         assert_eq!(faults.strike("select * from orders", 3), None);
         assert_eq!(armed.fired(), 1);
+    }
+
+    #[test]
+    fn logins_are_refused_as_often_as_asked() {
+        let faults = Faults::default();
+        let armed = faults.refuse_logins(40613, 2);
+        let answers: Vec<_> = (0..3).map(|_| faults.refused_login()).collect();
+        assert_eq!(answers, [Some(40613), Some(40613), None]);
+        assert_eq!(armed.fired(), 2);
     }
 
     #[test]

@@ -100,6 +100,10 @@ async fn admit<T: AsyncRead + AsyncWrite + Unpin>(
             format!("TDS version 0x{:08X} is too old for this server; use 7.3 or later.", login.tds_version);
         return Err(Refusal { number: 17828, class: 20, message, because: "old protocol".into() }.into());
     }
+    if let Some(number) = shared.config.faults.refused_login() {
+        let message = format!("Database '{}' on server is not currently available.", login.database);
+        return Err(Refusal { number, class: 14, message, because: "a fault was armed".into() }.into());
+    }
     let user = match &login.proof {
         Proof::Password(password) => by_password(&shared.config.logins, &login.user, password)?,
         Proof::Federated => {

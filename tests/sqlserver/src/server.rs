@@ -144,7 +144,7 @@ impl Server {
     }
 
     /// Closes the listening socket and every connection, and waits for their tasks (at most five seconds).
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.shutdown.cancel();
         self.tasks.close();
         if tokio::time::timeout(STOP_WAIT, self.tasks.wait()).await.is_err() {

@@ -63,6 +63,11 @@ impl Recorder {
         self.address
     }
 
+    /// How many requests the KDC has answered.
+    pub fn replies(&self) -> usize {
+        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Opens everything recorded so far with the client's keys.
     pub fn reveal(&self, client_keys: &[Vec<u8>]) -> Result<Vec<Revealed>> {
         let exchanges = self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).clone();

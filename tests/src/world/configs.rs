@@ -17,6 +17,12 @@ pub struct BrokerSetup {
     pub caller_uid: Option<u32>,
     /// Another principal name for the SQL Server service.
     pub spn: Option<String>,
+    /// The file holds a token that wraps the secret_id.
+    pub wrapped: bool,
+    /// Another way to Vault.
+    pub vault: Option<String>,
+    /// Another way to Snowflake, which the loader is told as well.
+    pub snowflake: Option<String>,
     /// Further text at the end of the file.
     pub extra: String,
 }
@@ -49,7 +55,7 @@ impl BrokerSetup {
         }
         format!(
             "socket: {{ path: {socket}, group: \"{gid}\" }}\n\
-             vault:\n  address: {vault}\n  ca_file: {ca}\n  auth: {{ approle: {{ role_id_file: role-id, secret_id_file: secret-id }} }}\n  \
+             vault:\n  address: {vault}\n  ca_file: {ca}\n  auth: {{ approle: {{ role_id_file: role-id, secret_id_file: secret-id, wrapped: {wrapped} }} }}\n  \
              secret: {{ mount: secret, path: pipelines/mssql_to_snowflake }}\n\
              kerberos: {{ principal_key: mssql_spn, keytab_key: keytab_base64, tmpfs: {private}, krb5_conf: {krb5} }}\n\
              grants:\n  sales-sql: {{ kerberos: {{ spn: \"{spn}\", host_key: mssql_server_fqdn }} }}\n  \
@@ -62,10 +68,11 @@ impl BrokerSetup {
              admin: {{ listen: \"127.0.0.1:0\" }}\n{extra}",
             socket = world.socket().display(),
             gid = world.users.loader.gid,
-            vault = world.vault.url(),
+            vault = self.vault.clone().unwrap_or_else(|| world.vault.url()),
+            wrapped = self.wrapped,
             private = world.private().display(),
             krb5 = world.dir.join("krb5.conf").display(),
-            snowflake = world.snowflake.url,
+            snowflake = self.snowflake.clone().unwrap_or_else(|| world.snowflake.url.clone()),
             entra = world.entra.url(),
             extra = self.extra,
         )
@@ -87,6 +94,8 @@ pub struct PipelineSetup {
     pub socket: Option<PathBuf>,
     /// Further keys of `source`.
     pub source: String,
+    /// Seconds for which work that fails in passing is tried again.
+    pub patience: u64,
 }
 
 impl Default for PipelineSetup {
@@ -98,6 +107,7 @@ impl Default for PipelineSetup {
             role: "LOADER".to_owned(),
             socket: None,
             source: String::new(),
+            patience: 5,
         }
     }
 }
@@ -133,7 +143,7 @@ impl PipelineSetup {
              source: {{ database: {SOURCE_DATABASE}, grant: sales-sql, encrypt: required, ca_file: {ca}{source} }}\n\
              target:\n  grant: analytics\n  role: {role}\n  warehouse: LOAD_WH\n  database: {TARGET_DATABASE}\n  schema: {TARGET_SCHEMA}\n  \
              ca_file: {ca}\n  stage_endpoint_allow: [\"{objects}\"]\n\
-             limits: {{ {limits}, spool_dir: {spool} }}\n\
+             limits: {{ {limits}, patience_seconds: {patience}, spool_dir: {spool} }}\n\
              tables:\n{tables}",
             pipeline = self.pipeline,
             socket = socket.display(),
@@ -142,6 +152,7 @@ impl PipelineSetup {
             role = self.role,
             objects = world.snowflake.objects_addr,
             limits = self.limits,
+            patience = self.patience,
             spool = world.dir.join("loader").join("spool").display(),
         )
     }

@@ -23,6 +23,7 @@ pub(super) fn answer(store: &mut Store, call: &Call) -> Reply {
         );
     }
     if store.sealed {
+        store.faults.fired += 1;
         return errors(503, &["Vault is sealed"]);
     }
     if let Some((left, status)) = store.faults.answer.take_if(|(left, _)| *left > 0) {

@@ -49,7 +49,7 @@ pub(crate) async fn serve(
             Effect::TokenExpired => {
                 return Ok(error(StatusCode::BAD_REQUEST, "ExpiredToken", "The provided token has expired."));
             }
-            Effect::RunTwice => {}
+            Effect::RunTwice | Effect::Refused(_) => {}
         }
     }
     let Ok(body) = read(body, OBJECT_LIMIT).await else {
