@@ -20,6 +20,7 @@ mod crash;
 mod happy;
 mod harness;
 mod input;
+mod lives;
 mod outages;
 mod refused;
 mod table;
@@ -48,6 +49,7 @@ fn main() {
     crash::trials(&mut trials);
     chaos::trials(&mut trials);
     outages::trials(&mut trials);
+    lives::trials(&mut trials);
     input::trials(&mut trials);
     boundary::trials(&mut trials);
     contract::trials(&mut trials);

@@ -8,6 +8,7 @@ mod identity;
 mod snowflake;
 mod source;
 mod stage;
+mod together;
 
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
     stage::trials(trials);
     identity::trials(trials);
     broker::trials(trials);
+    together::trials(trials);
 }
 
 /// A trial that leaves a row: the fault, what happened, the test.
@@ -50,15 +52,15 @@ where
 }
 
 /// What the answer of a chunk's own SELECT is recognised by.
-const CHUNK_ROWS: &str = "[o_comment] FROM [dbo].[orders]";
+pub(crate) const CHUNK_ROWS: &str = "[o_comment] FROM [dbo].[orders]";
 const CHUNK: usize = 500;
 
 /// A world with one table of six chunks, a broker and a pipeline.
-struct Scene {
-    stage: Stage,
+pub(crate) struct Scene {
+    pub(crate) stage: Stage,
     broker: Option<Process>,
     tables: Vec<Table>,
-    setup: PipelineSetup,
+    pub(crate) setup: PipelineSetup,
 }
 
 fn orders() -> Table {
@@ -72,7 +74,7 @@ impl Scene {
         Self::with(&Options::default()).await
     }
 
-    async fn with(options: &Options) -> Result<Self> {
+    pub(crate) async fn with(options: &Options) -> Result<Self> {
         let stage = Stage::with(options).await?;
         Self::on(stage, &ordinary()).await
     }
@@ -111,7 +113,7 @@ impl Scene {
     }
 
     /// Starts a run and leaves it running.
-    fn start(&self) -> Result<Process> {
+    pub(crate) fn start(&self) -> Result<Process> {
         let path = self.setup.write(&self.stage.world, "pipeline")?;
         let name = format!("loader-{}", uuid::Uuid::new_v4().simple());
         self.stage.world.spawn_loader(&name, &["run", &path.display().to_string()], &[])
@@ -129,7 +131,7 @@ impl Scene {
     }
 
     /// Fails unless this run and its target are complete and exact, with one ledger row for each chunk.
-    async fn completed(&self, ended: &Ended) -> Result<String> {
+    pub(crate) async fn completed(&self, ended: &Ended) -> Result<String> {
         expect(ended, 0, &[])?;
         self.stage.expect_exact(&self.tables).await?;
         let doubles = self
@@ -172,7 +174,7 @@ impl Scene {
         Ok(())
     }
 
-    async fn end(self) -> Result<()> {
+    pub(crate) async fn end(self) -> Result<()> {
         self.stage.end(self.broker).await
     }
 }
@@ -195,7 +197,7 @@ fn tries(ended: &Ended) -> usize {
 }
 
 /// Waits for something that a running program brings about.
-async fn until(what: &str, mut happened: impl FnMut() -> bool) -> Result<()> {
+pub(crate) async fn until(what: &str, mut happened: impl FnMut() -> bool) -> Result<()> {
     let deadline = std::time::Instant::now() + PATIENCE;
     while !happened() {
         ensure!(std::time::Instant::now() < deadline, "{what} did not happen within {PATIENCE:?}");

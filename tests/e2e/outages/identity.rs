@@ -102,8 +102,8 @@ async fn ticket_ended() -> Result<String> {
     dropped.disarm();
     stalled.disarm();
     scene.stage.world.kdc.serve()?;
-    let renewed = scene.stage.world.recorder.replies();
-    until("a new ticket", || scene.stage.world.recorder.replies() > renewed).await?;
+    let renewed = scene.stage.world.recorder.tickets();
+    until("a new ticket", || scene.stage.world.recorder.tickets() > renewed).await?;
     scene.runs_again().await?;
     scene.end().await?;
     Ok(happened)

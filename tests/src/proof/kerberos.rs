@@ -29,6 +29,9 @@ pub struct Revealed {
     pub bytes: Vec<u8>,
 }
 
+/// The first byte of a reply that carries a ticket-granting ticket.
+const AS_REP: u8 = 0x6b;
+
 /// A request and its reply, without their length prefixes.
 type Exchange = (Vec<u8>, Vec<u8>);
 
@@ -63,9 +66,10 @@ impl Recorder {
         self.address
     }
 
-    /// How many requests the KDC has answered.
-    pub fn replies(&self) -> usize {
-        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).len()
+    /// How many ticket-granting tickets the KDC has given.
+    pub fn tickets(&self) -> usize {
+        let exchanges = self.exchanges.lock().unwrap_or_else(PoisonError::into_inner);
+        exchanges.iter().filter(|(_, reply)| reply.first() == Some(&AS_REP)).count()
     }
 
     /// Opens everything recorded so far with the client's keys.
@@ -75,7 +79,7 @@ impl Recorder {
         let mut session_keys: Vec<Vec<u8>> = Vec::new();
         for (request, reply) in &exchanges {
             match reply.first() {
-                Some(0x6b) => reveal_login(reply, client_keys, &mut session_keys, &mut found)?,
+                Some(&AS_REP) => reveal_login(reply, client_keys, &mut session_keys, &mut found)?,
                 Some(0x6d) => reveal_service(request, reply, &session_keys, &mut found)?,
                 _ => {}
             }
