@@ -17,6 +17,7 @@ use crate::{
     pipeline::{self, Failure},
     plan::print::aligned,
     report::grouped,
+    shard::Shard,
     verify::Level,
 };
 
@@ -56,7 +57,7 @@ enum Command {
     Plan(Common),
     /// Plan, move, verify, publish. Continues an interrupted run by itself.
     #[command(after_help = "Example: loader run pipeline.yaml --level hashes")]
-    Run(Common),
+    Run(RunArguments),
     /// Read the source again and compare it with the target. Changes nothing.
     #[command(after_help = "Example: loader verify pipeline.yaml --level counts")]
     Verify(Common),
@@ -76,6 +77,16 @@ struct Common {
     /// How much is compared; without it, what the file says under `verify`, or `sums`.
     #[arg(long, value_enum)]
     level: Option<LevelArgument>,
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArguments {
+    #[command(flatten)]
+    common: Common,
+    /// Which of several processes of one run this is, INDEX/COUNT from 0: it begins with its share of the chunks, then
+    /// claims what is left. By default what JOB_COMPLETION_INDEX and JOB_COMPLETION_COUNT say, or 0/1.
+    #[arg(long, value_name = "INDEX/COUNT")]
+    shard: Option<Shard>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -130,8 +141,10 @@ async fn execute(command: Command) -> ExitCode {
 }
 
 async fn dispatch(command: Command, shutdown: &CancellationToken) -> Result<String, Failure> {
-    let (Command::Plan(common) | Command::Run(common) | Command::Verify(common) | Command::Status(common)) =
-        &command;
+    let (Command::Plan(common)
+    | Command::Run(RunArguments { common, .. })
+    | Command::Verify(common)
+    | Command::Status(common)) = &command;
     let pipeline = Pipeline::read(&common.file)?;
     let level = common.level.map_or(pipeline.verify, |level| match level {
         LevelArgument::Counts => Level::Counts,
@@ -143,8 +156,12 @@ async fn dispatch(command: Command, shutdown: &CancellationToken) -> Result<Stri
         Command::Plan(_) => {
             render(output, &pipeline::plan(&pipeline, level, shutdown).await?, ToString::to_string)
         }
-        Command::Run(_) => {
-            render(output, &pipeline::run(&pipeline, level, shutdown).await?, ToString::to_string)
+        Command::Run(RunArguments { shard, .. }) => {
+            let shard = match shard {
+                Some(shard) => shard,
+                None => Shard::from_environment(|name| std::env::var(name).ok())?.unwrap_or_default(),
+            };
+            render(output, &pipeline::run(&pipeline, shard, level, shutdown).await?, ToString::to_string)
         }
         Command::Verify(_) => {
             let report = pipeline::verify(&pipeline, level, shutdown).await?;
@@ -169,7 +186,8 @@ fn status_text(pipeline: &str, runs: &[RunStatus]) -> String {
     if runs.is_empty() {
         return format!("the ledger knows no run of {pipeline}; start one with `loader run`\n");
     }
-    let mut cells = vec![["table", "run", "state", "chunks", "rows", "last commit (UTC)"].map(String::from)];
+    let header = ["table", "run", "state", "chunks", "rows", "last commit (UTC)", "held by"];
+    let mut cells = vec![header.map(String::from)];
     for run in runs {
         cells.push([
             run.table.clone(),
@@ -178,6 +196,10 @@ fn status_text(pipeline: &str, runs: &[RunStatus]) -> String {
             run.chunks.to_string(),
             grouped(run.rows),
             run.committed_at.clone().unwrap_or_default(),
+            match (&run.owner, &run.lease_until) {
+                (Some(owner), Some(until)) => format!("{owner} until {until}"),
+                (owner, _) => owner.clone().unwrap_or_default(),
+            },
         ]);
     }
     aligned(&cells).join("\n") + "\n"

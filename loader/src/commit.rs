@@ -57,9 +57,7 @@ pub async fn commit(
 ) -> Result<Committed, CommitError> {
     let chunk = Chunk { ledger, run, plan, stage, claim, facts };
     chunk.check_facts()?;
-    if let Err(error) = begin(session).await {
-        return Err(chunk.failed(error.into()));
-    }
+    let transaction = begin(session).await.map_err(|error| chunk.failed(error.into()))?;
     fail::point("commit_begun");
     let committed = match chunk.load(session).await {
         Ok(committed) => committed,
@@ -68,7 +66,7 @@ pub async fn commit(
             return Err(error);
         }
     };
-    let sent = commit_transaction(session).await;
+    let sent = commit_transaction(session, transaction).await;
     fail::point("after_commit_sent");
     sent.map_err(CommitError::Unknown)?;
     chunk.confirm(session).await?;
@@ -97,7 +95,7 @@ impl Chunk<'_> {
                 self.claim,
                 &self.facts.files,
             );
-            let answer = session.execute(&copy).await;
+            let answer = session.execute_once(&copy).await;
             let answer =
                 answer.map_err(|error| self.failed(self.needs_copy(error, session.role()).into()))?;
             check_counts(&answer, &self.facts.files).map_err(|found| self.counts(found))?;
@@ -107,7 +105,7 @@ impl Chunk<'_> {
         self.ledger.lock(session).await.map_err(|error| self.failed(error))?;
         fail::point("commit_locked");
         let done =
-            session.execute(&self.fence(&query_id)).await.map_err(|error| self.failed(error.into()))?;
+            session.execute_once(&self.fence(&query_id)).await.map_err(|error| self.failed(error.into()))?;
         match done.affected {
             Some(1) => {
                 fail::point("commit_fenced");

@@ -21,6 +21,7 @@ pub mod plan;
 pub mod progress;
 pub mod publish;
 pub mod report;
+pub mod shard;
 pub mod snowflake;
 pub mod source;
 pub mod stage;

@@ -308,7 +308,8 @@ pub struct TablePlan {
     pub keys: Vec<KeyColumn>,
     /// In the order of their numbers.
     pub chunks: Vec<ChunkPlan>,
-    /// SHA-256, hex, over names and types of both sides: a run is resumed only under the same.
+    /// SHA-256, hex, over names and types of both sides, then `@` and the origin in words: a run is resumed only under
+    /// the same.
     pub schema_hash: String,
 }
 

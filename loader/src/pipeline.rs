@@ -7,7 +7,9 @@
 //! A keeper with a session of its own claims chunks for the readers. The first error, or a signal, cancels all;
 //! everything is joined before the run returns. The target is touched by the publication only.
 
+mod closing;
 mod committer;
+mod elsewhere;
 mod failure;
 mod finish;
 mod keeper;
@@ -30,6 +32,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
+    elsewhere::Elsewhere,
     queue::{Queue, Work},
     reader::Reader,
     sessions::{Sessions, persist},
@@ -45,6 +48,7 @@ use crate::{
     progress::{self, Progress},
     publish,
     report::Report,
+    shard::Shard,
     source::SqlServer,
     stage::{self, UploadOptions},
     verify::Level,
@@ -66,6 +70,7 @@ const LARGEST_ROW_GROUP: usize = 128 << 20;
 struct Loading {
     reader: Reader,
     queue: Queue,
+    elsewhere: Elsewhere,
     runs: Vec<Run>,
     ledger: Ledger,
     stage: TargetName,
@@ -111,7 +116,10 @@ async fn plan_at(server: &SqlServer, pipeline: &Pipeline, level: Level) -> Resul
     let mut failures = 0;
     loop {
         let outcome = match server.connect().await {
-            Ok(mut connection) => plan::plan(&mut connection, pipeline, level).await.map_err(Failure::from),
+            Ok(mut connection) => plan::plan(&mut connection, pipeline, level)
+                .await
+                .map(|plan| plan.from_origin(&server.address(), &pipeline.source.grant))
+                .map_err(Failure::from),
             Err(error) => Err(error.into()),
         };
         match outcome {
@@ -125,8 +133,14 @@ async fn plan_at(server: &SqlServer, pipeline: &Pipeline, level: Level) -> Resul
     }
 }
 
-/// Plans, moves, verifies, publishes. Chunks that the ledger has already are skipped.
-pub async fn run(pipeline: &Pipeline, level: Level, shutdown: &CancellationToken) -> Result<Report, Failure> {
+/// Plans, moves, verifies, publishes. Chunks that the ledger has already are skipped; a shard begins with its share
+/// and then claims what the others have left.
+pub async fn run(
+    pipeline: &Pipeline,
+    shard: Shard,
+    level: Level,
+    shutdown: &CancellationToken,
+) -> Result<Report, Failure> {
     let started = Instant::now();
     let (broker, server, plan) = until(shutdown, async {
         let broker = broker(pipeline).await?;
@@ -136,38 +150,51 @@ pub async fn run(pipeline: &Pipeline, level: Level, shutdown: &CancellationToken
     })
     .await?;
     let mut sessions = Sessions::new(&broker, pipeline);
-    let outcome = load_and_publish(pipeline, level, shutdown, server, &plan, &mut sessions).await;
+    let outcome = load_and_publish(pipeline, shard, level, shutdown, server, &plan, &mut sessions).await;
     sessions.discard().await;
     let mut report = outcome?;
     report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
 }
 
+#[allow(clippy::too_many_arguments)]
 async fn load_and_publish(
     pipeline: &Pipeline,
+    shard: Shard,
     level: Level,
     shutdown: &CancellationToken,
     server: SqlServer,
     plan: &Plan,
     sessions: &mut Sessions,
 ) -> Result<Report, Failure> {
-    let ledger = plan::ledger(pipeline);
-    let runs = until(shutdown, open_runs(&ledger, plan, sessions)).await?;
-    finish::check_levels(plan, &runs, level, ledger.name())?;
+    let ledger = plan::shard_ledger(pipeline, shard);
+    let (ledger, runs) = until(shutdown, open_runs(&ledger, plan, sessions)).await?;
+    until(shutdown, finish::check_levels(plan, &runs, level, &ledger, sessions)).await?;
     let resumed: Vec<usize> = runs.iter().map(finish::loaded_chunks).collect();
     let progress = Arc::new(Progress::default());
-    let loading = Arc::new(loading(pipeline, level, shutdown, server, plan, runs, ledger, progress));
+    let loading = Arc::new(loading(pipeline, shard, level, shutdown, server, plan, runs, ledger, progress));
     let started = Instant::now();
-    let keeper = move_all(&loading, sessions.sibling(), pipeline).await?;
-    tracing::debug!(seconds = started.elapsed().as_secs_f64(), "all chunks are loaded");
-    fail::point("all_loaded");
-    *sessions = keeper;
+    match move_all(&loading, sessions.sibling(), pipeline).await {
+        Ok(keeper) => {
+            tracing::debug!(seconds = started.elapsed().as_secs_f64(), "all chunks are loaded");
+            fail::point("all_loaded");
+            sessions.discard().await;
+            *sessions = keeper;
+        }
+        Err(error) if closing::all_published(&error, &loading, sessions).await => {}
+        Err(error) => return Err(error),
+    }
     finish::verify_and_publish(&loading, plan, &resumed, shutdown, sessions).await
 }
 
 /// Opens or resumes a run of each table, and makes what is missing at the target.
-async fn open_runs(ledger: &Ledger, plan: &Plan, sessions: &mut Sessions) -> Result<Vec<Run>, Failure> {
+async fn open_runs(
+    ledger: &Ledger,
+    plan: &Plan,
+    sessions: &mut Sessions,
+) -> Result<(Ledger, Vec<Run>), Failure> {
     persist!(sessions, session => ledger.ensure(session))?;
+    let ledger: Ledger = persist!(sessions, session => ledger.join(session))?;
     persist!(sessions, session => stage::ensure(session, &plan.stage))?;
     let mut runs = Vec::with_capacity(plan.tables.len());
     for table in &plan.tables {
@@ -179,15 +206,16 @@ async fn open_runs(ledger: &Ledger, plan: &Plan, sessions: &mut Sessions) -> Res
         fail::point("run_opened");
         persist!(sessions, session => publish::prepare(session, &table.plan, &run))?;
         fail::point("staging_made");
-        persist!(sessions, session => publish::clean_previous(session, ledger, &table.plan, &plan.stage))?;
+        persist!(sessions, session => publish::clean_previous(session, &ledger, &table.plan, &plan.stage))?;
         runs.push(run);
     }
-    Ok(runs)
+    Ok((ledger, runs))
 }
 
 #[allow(clippy::too_many_arguments)]
 fn loading(
     pipeline: &Pipeline,
+    shard: Shard,
     level: Level,
     shutdown: &CancellationToken,
     server: SqlServer,
@@ -201,13 +229,16 @@ fn loading(
         let open = run.chunks.iter().filter(|chunk| !chunk.state.is_loaded());
         open.map(move |chunk| Work { table, chunk: chunk.number, range: chunk.range.clone(), failures: 0 })
     });
-    let pending: Vec<Work> = pending.collect();
+    let (mut pending, others): (Vec<Work>, Vec<Work>) = pending.partition(|work| shard.has(work.chunk));
+    // The others begin at the other end of their shares.
+    pending.extend(others.into_iter().rev());
     progress.expect(plan.tables.iter().map(|t| t.rows).sum(), pending.len() as u64);
     let share = batch_bytes(limits.memory, limits.connections);
     let tables = plan.tables.iter().map(|table| table.plan.clone()).collect();
     Loading {
         reader: Reader::new(pipeline, server, tables, level, progress),
         queue: Queue::new(pending),
+        elsewhere: Elsewhere::default(),
         runs,
         ledger,
         stage: plan.stage.clone(),

@@ -16,7 +16,8 @@ use crate::{
     catalog::{self, Catalog, CatalogError},
     config::{ByteSize, Consistency, Pipeline, Table},
     ledger::Ledger,
-    model::{ColumnPlan, TableName, TablePlan, TargetName},
+    model::{ColumnPlan, KeyColumn, TableName, TablePlan, TargetName},
+    shard::Shard,
     verify::{self, Level},
 };
 
@@ -150,6 +151,19 @@ pub struct PlannedTable {
     pub target_statements: Vec<String>,
 }
 
+impl Plan {
+    /// Binds every table's plan to where its rows come from: a run that began at one server or database is never
+    /// resumed at another.
+    #[must_use]
+    pub fn from_origin(mut self, server: &str, grant: &str) -> Self {
+        for table in &mut self.tables {
+            let origin = format!("@database {} at {server}, grant {grant}", self.database);
+            table.plan.schema_hash.push_str(&origin);
+        }
+        self
+    }
+}
+
 /// Asks the catalog and decides.
 pub async fn plan(catalog: &mut impl Catalog, pipeline: &Pipeline, level: Level) -> Result<Plan, PlanError> {
     let database = catalog::database(catalog, pipeline).await?;
@@ -206,8 +220,11 @@ async fn plan_table(
     notes.extend(cut.notes);
     let keys = chunks::columns_of(&keys);
     let target = target_name(pipeline, &table.target);
+    let column = |key: &KeyColumn| found.columns.iter().find(|column| column.name == key.name);
+    let collations: Vec<Option<&str>> =
+        keys.iter().map(|key| column(key).and_then(|column| column.collation.as_deref())).collect();
     let plan = TablePlan {
-        schema_hash: columns::schema_hash(&table.source, &target, &chosen.columns, &keys),
+        schema_hash: columns::schema_hash(&table.source, &target, &chosen.columns, &keys, &collations),
         staging: target_name(pipeline, &format!("{}__KEYFERRY", table.target)),
         source: table.source.clone(),
         target,
@@ -230,9 +247,15 @@ async fn plan_table(
     })
 }
 
-/// The ledger as this process claims in it: alone, it is the only shard.
+/// The ledger as the whole run's only shard sees it.
 pub fn ledger(pipeline: &Pipeline) -> Ledger {
-    Ledger::new(&pipeline.target.database, &pipeline.target.schema, &pipeline.name, "shard 0/1", LEASE)
+    shard_ledger(pipeline, Shard::default())
+}
+
+/// The ledger as one shard of the run sees it.
+pub fn shard_ledger(pipeline: &Pipeline, shard: Shard) -> Ledger {
+    let (target, shard) = (&pipeline.target, shard.to_string());
+    Ledger::new(&target.database, &target.schema, &pipeline.name, &shard, LEASE)
 }
 
 fn target_name(pipeline: &Pipeline, name: &str) -> TargetName {

@@ -32,6 +32,8 @@ use crate::{
 pub struct Published {
     /// Rows in the target.
     pub rows: u64,
+    /// Source bytes of these.
+    pub bytes: u64,
     /// True when another process had published the run already.
     pub already: bool,
 }
@@ -63,19 +65,21 @@ pub async fn prepare_target(session: &mut impl Statements, plan: &TablePlan) -> 
     Ok(())
 }
 
-/// Publishes a verified run. Called again after a crash or an unknown outcome it finds that out first.
+/// Publishes a verified run. Called again after a crash or an unknown outcome, or beside another publisher, it finds
+/// out under the lock what the others came to.
 pub async fn publish(
     session: &mut impl Statements,
     ledger: &Ledger,
     plan: &TablePlan,
     run: &Run,
 ) -> Result<Published, PublishError> {
-    let states = ledger.states(session, run).await?;
-    let (chunks, rows) = (states.chunks(), states.rows());
-    if chunks == run.chunks.len() as u64 && states.count("published") == chunks {
-        return Ok(Published { rows, already: true });
+    // The lock waits for a transaction of this run that is still open, such as one whose COMMIT is on its way.
+    let states = ledger.settled(session, run).await?;
+    let (chunks, rows, bytes) = (states.chunks(), states.rows(), states.bytes());
+    if let Some(published) = states.published(run) {
+        return Ok(published);
     }
-    if chunks != run.chunks.len() as u64 || states.count("verified") != chunks {
+    if !states.all("verified", run) {
         return Err(PublishError::NotVerified {
             table: plan.target.to_string(),
             chunks: run.chunks.len(),
@@ -83,17 +87,21 @@ pub async fn publish(
         });
     }
     fail::point("before_publish");
-    begin(session).await?;
+    let transaction = begin(session).await?;
     if let Err(error) = overwrite(session, ledger, plan, run, rows).await {
         roll_back(session).await;
-        return Err(error);
+        // Another publisher may have been quicker: then the staging table is gone, or the ledger has moved on.
+        return match ledger.settled(session, run).await {
+            Ok(states) => states.published(run).ok_or(error),
+            Err(_) => Err(error),
+        };
     }
-    let sent = commit(session).await;
+    let sent = commit(session, transaction).await;
     fail::point("publish_sent");
     sent?;
     confirm(session, ledger, run, chunks).await?;
     fail::point("after_publish");
-    Ok(Published { rows, already: false })
+    Ok(Published { rows, bytes, already: false })
 }
 
 /// Everything inside the transaction.
@@ -105,7 +113,7 @@ async fn overwrite(
     rows: u64,
 ) -> Result<(), PublishError> {
     let statement = overwrite_statement(&plan.target, &run.staging, &plan.columns);
-    let done = session.execute(&statement).await;
+    let done = session.execute_once(&statement).await;
     let done = done.map_err(|error| needs_overwrite(error, &plan.target, &run.staging, session.role()))?;
     if done.affected != Some(rows) {
         return Err(PublishError::Rows {
@@ -118,7 +126,7 @@ async fn overwrite(
     fail::point("overwritten");
     ledger.lock(session).await?;
     let change = advance(ledger.name(), ledger.key(run), "verified", "published");
-    let done = session.execute(&change).await?;
+    let done = session.execute_once(&change).await?;
     fail::point("publish_marked");
     Ok(ledger.touched("the publication", &done, run.chunks.len() as u64)?)
 }

@@ -72,10 +72,13 @@ impl SessionOptions {
 
 /// What the ledger, the commit and the publication need of a session.
 pub trait Statements: Send {
-    /// Executes one statement. A lost reply is asked for again within this session, under the same request id.
+    /// Executes one statement. A lost reply is asked for again within this session, under the same request id; should
+    /// Snowflake not know it again, the statement runs twice. For what may: reading, taking the lock, beginning,
+    /// rolling back, and DDL with IF [NOT] EXISTS.
     fn execute(&mut self, sql: &str) -> impl Future<Output = Result<Answer, SnowflakeError>> + Send;
 
-    /// Executes one statement that is sent once: a lost reply is [`SnowflakeError::Unknown`] at once. For COMMIT.
+    /// Executes one statement that is sent once: a lost reply is [`SnowflakeError::Unknown`] at once. For COMMIT, COPY
+    /// and every change that must not be made twice.
     fn execute_once(&mut self, sql: &str) -> impl Future<Output = Result<Answer, SnowflakeError>> + Send;
 
     /// The role in force, for messages.
@@ -203,7 +206,7 @@ impl Statements for Session {
 /// Everything that an account's or a user's defaults could otherwise change under our statements.
 pub(crate) fn settings(options: &SessionOptions) -> String {
     format!(
-        "ALTER SESSION SET AUTOCOMMIT = TRUE TRANSACTION_ABORT_ON_ERROR = TRUE LOCK_TIMEOUT = {} \
+        "ALTER SESSION SET AUTOCOMMIT = FALSE TRANSACTION_ABORT_ON_ERROR = TRUE LOCK_TIMEOUT = {} \
          STATEMENT_TIMEOUT_IN_SECONDS = {} ABORT_DETACHED_QUERY = TRUE TIMEZONE = 'UTC' \
          TIMESTAMP_INPUT_FORMAT = 'AUTO' QUOTED_IDENTIFIERS_IGNORE_CASE = FALSE",
         options.lock_timeout.as_secs(),

@@ -73,6 +73,8 @@ pub struct Options {
     pub idle_transaction: Duration,
     /// The life of the credentials that a PUT hands out.
     pub stage_credentials: Duration,
+    /// When Snowflake gives a statement's result.
+    pub polling: snowflake::Polling,
 }
 
 impl Default for Options {
@@ -86,6 +88,7 @@ impl Default for Options {
             ticket: Duration::from_secs(36_000),
             idle_transaction: Duration::from_mins(5),
             stage_credentials: Duration::from_secs(3600),
+            polling: snowflake::Polling::default(),
         }
     }
 }
@@ -477,6 +480,7 @@ async fn start_snowflake(
     config.session_ttl = options.session_ttl;
     config.idle_transaction = options.idle_transaction;
     config.stage_credentials_ttl = options.stage_credentials;
+    config.polling = options.polling;
     config.external_oauth = vec![snowflake::SecurityIntegration {
         issuer: entra.issuer(),
         jwks_url: entra.jwks_url(),

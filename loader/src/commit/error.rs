@@ -10,8 +10,9 @@ pub enum CommitError {
     Unknown(SnowflakeError),
     /// Another loader has taken the chunk over; nothing of this attempt remains.
     #[error(
-        "chunk {chunk} of {table}: the claim (attempt {attempt}) was taken over by {owner}; this attempt was rolled back. \
-         Another loader runs as the same shard, or the lease ran out: look at `loader status`"
+        "chunk {chunk} of {table}: the claim (attempt {attempt}) was taken over by {owner}; this attempt was rolled back, \
+         and what this loader committed before stays. Another loader runs as the same shard, or the lease ran out: wait \
+         for {owner} (`loader status`), or give each process a --shard of its own"
     )]
     ClaimLost {
         /// The chunk.

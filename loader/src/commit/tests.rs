@@ -4,7 +4,7 @@ use crate::{
         ChunkState,
         tests::{claim, ledger, plan, run, target},
     },
-    snowflake::script::{Line, Script, done, lost, refused, rows, touched},
+    snowflake::script::{Line, Script, begun, done, lost, refused, rows, touched, transaction},
 };
 
 const LOCK: &str = "UPDATE \"RAW\".\"SALES\".\"KEYFERRY_LEDGER\" SET ATTEMPT = ATTEMPT + 1";
@@ -42,8 +42,7 @@ fn state(word: &str, attempt: &str) -> Result<Answer, SnowflakeError> {
 }
 
 async fn committed(lines: Vec<Line>, facts: &ChunkFacts) -> (Result<Committed, CommitError>, Script) {
-    let begin = [("SELECT CURRENT_TRANSACTION()", rows(&["T"], &[&["NULL"]])), ("BEGIN TRANSACTION", done())];
-    let mut session = Script::new(begin.into_iter().chain(lines));
+    let mut session = Script::new(begun().into_iter().chain(lines));
     let (ledger, run, plan) = (ledger(), run(ChunkState::Claimed), plan());
     let stage = target("KEYFERRY_STAGE");
     let outcome = commit(&mut session, &ledger, &run, &plan, &stage, &claim(3), facts).await;
@@ -56,13 +55,17 @@ async fn copy_lock_fence_and_commit_come_in_this_order() {
         (COPY, copied("3")),
         (LOCK, touched(1)),
         (FENCE, touched(1)),
+        transaction("1763"),
         ("COMMIT", done()),
         (STATE, state("loaded", "3")),
     ];
     let (outcome, session) = committed(lines, &facts()).await;
     assert_eq!(outcome.unwrap(), Committed { query_id: "01b0-query".into() });
     assert!(session.is_over());
-    let fence = &session.sent[4];
+    // What must not be done twice is not sent twice, whatever becomes of the reply.
+    assert!(session.once.len() == 3 && session.once[0].starts_with(COPY), "{:?}", session.once);
+    assert!(session.once[1].starts_with(FENCE) && session.once[2] == "COMMIT", "{:?}", session.once);
+    let fence = &session.sent[5];
     assert!(
         fence.contains("AND STATE = 'claimed' AND ATTEMPT = 3") && fence.contains("ROW_COUNT = 10"),
         "{fence}"
@@ -72,8 +75,13 @@ async fn copy_lock_fence_and_commit_come_in_this_order() {
 #[tokio::test]
 async fn a_chunk_without_rows_needs_no_copy() {
     let empty = ChunkFacts { rows: 0, files: vec![], ..facts() };
-    let lines =
-        vec![(LOCK, touched(1)), (FENCE, touched(1)), ("COMMIT", done()), (STATE, state("loaded", "3"))];
+    let lines = vec![
+        (LOCK, touched(1)),
+        (FENCE, touched(1)),
+        transaction("1763"),
+        ("COMMIT", done()),
+        (STATE, state("loaded", "3")),
+    ];
     let (outcome, session) = committed(lines, &empty).await;
     outcome.unwrap();
     assert!(session.is_over());
@@ -113,7 +121,13 @@ async fn a_zombie_finds_its_claim_gone_and_rolls_back() {
 
 #[tokio::test]
 async fn a_lost_commit_is_unknown_and_nothing_more_is_sent() {
-    let lines = vec![(COPY, copied("3")), (LOCK, touched(1)), (FENCE, touched(1)), ("COMMIT", lost())];
+    let lines = vec![
+        (COPY, copied("3")),
+        (LOCK, touched(1)),
+        (FENCE, touched(1)),
+        transaction("1763"),
+        ("COMMIT", lost()),
+    ];
     let (outcome, session) = committed(lines, &facts()).await;
     assert!(outcome.unwrap_err().is_unknown());
     assert!(session.is_over());
@@ -121,8 +135,13 @@ async fn a_lost_commit_is_unknown_and_nothing_more_is_sent() {
 
 #[tokio::test]
 async fn a_refused_commit_is_unknown_too() {
-    let lines =
-        vec![(COPY, copied("3")), (LOCK, touched(1)), (FENCE, touched(1)), ("COMMIT", refused("000604"))];
+    let lines = vec![
+        (COPY, copied("3")),
+        (LOCK, touched(1)),
+        (FENCE, touched(1)),
+        transaction("1763"),
+        ("COMMIT", refused("000604")),
+    ];
     let (outcome, _) = committed(lines, &facts()).await;
     assert!(outcome.unwrap_err().is_unknown());
 }
@@ -133,11 +152,26 @@ async fn a_commit_without_a_transaction_is_not_believed() {
         (COPY, copied("3")),
         (LOCK, touched(1)),
         (FENCE, touched(1)),
+        transaction("1763"),
         ("COMMIT", done()),
         (STATE, state("claimed", "3")),
     ];
     let (outcome, _) = committed(lines, &facts()).await;
     assert!(outcome.unwrap_err().is_unknown());
+}
+
+#[tokio::test]
+async fn rows_copied_in_a_transaction_that_has_ended_are_not_committed_with_the_next_one() {
+    let lines = vec![
+        (COPY, copied("3")),
+        (LOCK, touched(1)),
+        (FENCE, touched(1)),
+        transaction("1764"),
+        ("ROLLBACK", done()),
+    ];
+    let (outcome, session) = committed(lines, &facts()).await;
+    assert!(outcome.unwrap_err().is_unknown());
+    assert!(session.is_over());
 }
 
 #[tokio::test]

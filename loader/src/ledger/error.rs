@@ -32,6 +32,24 @@ pub enum LedgerError {
         /// The ledger.
         ledger: String,
     },
+    /// An open run reads from somewhere else.
+    #[error(
+        "run {run_id} of {table} is open and reads from {began_at}; this pipeline reads from {now}, and one run must not \
+         mix two origins. Nothing was changed. Point `source` back, or give the run up: \
+         DELETE FROM {ledger} WHERE RUN_ID = '{run_id}'"
+    )]
+    OriginChanged {
+        /// The run.
+        run_id: String,
+        /// The table.
+        table: String,
+        /// The ledger.
+        ledger: String,
+        /// Where the run began to read.
+        began_at: String,
+        /// Where this pipeline reads.
+        now: String,
+    },
     /// A guarded change did not touch the rows that it named.
     #[error(
         "{ledger}: {attempted} touched {found} rows instead of {expected}; it was rolled back. \

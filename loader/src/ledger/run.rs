@@ -3,7 +3,10 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::model::{Bound, KeyRange, TablePlan, TargetName};
+use crate::{
+    model::{Bound, KeyRange, TablePlan, TargetName},
+    publish::Published,
+};
 
 /// The life of a chunk. It only moves forward; a claim is taken over, never undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -220,6 +223,10 @@ pub struct RunStatus {
     pub bytes: u64,
     /// The latest commit among these, UTC.
     pub committed_at: Option<String>,
+    /// Who works on them, if they are claimed.
+    pub owner: Option<String>,
+    /// Until when, if nobody renews it, by Snowflake's clock, UTC.
+    pub lease_until: Option<String>,
 }
 
 impl RunStatus {
@@ -234,40 +241,59 @@ impl RunStatus {
             rows: count(4),
             bytes: count(5),
             committed_at: text(6),
+            lease_until: text(7).and_then(|_| text(8)),
+            owner: text(7),
         }
     }
 }
 
 /// How many chunks are in which state, with how many rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct States(Vec<(String, u64, u64)>);
+pub(crate) struct States(Vec<(String, u64, u64, u64)>);
 
 impl States {
     pub(super) fn from_rows(rows: &[Vec<Option<String>>]) -> Option<Self> {
         let read = |row: &Vec<Option<String>>| {
             let text = |index: usize| row.get(index).and_then(Clone::clone);
-            Some((text(0)?, text(1)?.parse().ok()?, text(2).map_or(Some(0), |rows| rows.parse().ok())?))
+            let sum = |index| text(index).map_or(Some(0), |sum| sum.parse().ok());
+            Some((text(0)?, text(1)?.parse().ok()?, sum(2)?, sum(3)?))
         };
         rows.iter().map(read).collect::<Option<Vec<_>>>().map(Self)
     }
 
     pub(crate) fn count(&self, state: &str) -> u64 {
-        self.0.iter().filter(|(name, ..)| name == state).map(|(_, chunks, _)| chunks).sum()
+        self.0.iter().filter(|(name, ..)| name == state).map(|(_, chunks, ..)| chunks).sum()
+    }
+
+    /// True when every chunk of the run is in this state.
+    pub(crate) fn all(&self, state: &str, run: &Run) -> bool {
+        let chunks = run.chunks.len() as u64;
+        self.chunks() == chunks && self.count(state) == chunks
+    }
+
+    /// The run, if it is published.
+    pub(crate) fn published(&self, run: &Run) -> Option<Published> {
+        let published = Published { rows: self.rows(), bytes: self.bytes(), already: true };
+        self.all("published", run).then_some(published)
     }
 
     pub(crate) fn chunks(&self) -> u64 {
-        self.0.iter().map(|(_, chunks, _)| chunks).sum()
+        self.0.iter().map(|(_, chunks, ..)| chunks).sum()
     }
 
     pub(crate) fn rows(&self) -> u64 {
-        self.0.iter().map(|(.., rows)| rows).sum()
+        self.0.iter().map(|(_, _, rows, _)| rows).sum()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.iter().map(|(.., bytes)| bytes).sum()
     }
 }
 
 impl std::fmt::Display for States {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let words: Vec<String> =
-            self.0.iter().map(|(state, chunks, _)| format!("{chunks} {state}")).collect();
+            self.0.iter().map(|(state, chunks, ..)| format!("{chunks} {state}")).collect();
         f.write_str(if words.is_empty() { "no chunk".to_owned() } else { words.join(", ") }.as_str())
     }
 }

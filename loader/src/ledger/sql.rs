@@ -11,6 +11,13 @@ const NOW: &str = "CURRENT_TIMESTAMP()::TIMESTAMP_NTZ";
 /// The lock row's chunk number; plan rows have none below zero.
 pub(super) const LOCK_CHUNK: i32 = -1;
 
+/// The chunk number of a run's finish row: who verifies and publishes it.
+pub(super) const FINISH_CHUNK: i32 = -2;
+
+/// 1 when nobody holds a living lease.
+const LEASE_OVER: &str = "CASE WHEN LEASE_UNTIL IS NULL OR LEASE_UNTIL < CURRENT_TIMESTAMP()::TIMESTAMP_NTZ \
+     THEN 1 ELSE 0 END AS LEASE_OVER";
+
 /// A text literal: Snowflake reads backslashes as escapes.
 pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
@@ -135,14 +142,104 @@ pub(super) fn insert_plan(
     )
 }
 
-/// Everything that a loader wants to know of a run's chunks.
-pub(super) fn chunks(ledger: &TargetName, run: RunKey<'_>) -> String {
+/// Everything that a loader wants to know of a run's chunks, a page at a time.
+pub(super) fn chunks(
+    ledger: &TargetName,
+    run: RunKey<'_>,
+    witnesses: bool,
+    after: Option<u32>,
+    most: u32,
+) -> String {
     format!(
-        "SELECT CHUNK, KEY_LOWER, KEY_UPPER, STATE, OWNER, ATTEMPT, ROW_COUNT, BYTE_COUNT, WITNESS, \
-         CASE WHEN LEASE_UNTIL IS NULL OR LEASE_UNTIL < {NOW} THEN 1 ELSE 0 END AS LEASE_OVER \
-         FROM {} WHERE {} AND CHUNK >= 0 ORDER BY CHUNK",
+        "SELECT CHUNK, KEY_LOWER, KEY_UPPER, STATE, OWNER, ATTEMPT, ROW_COUNT, BYTE_COUNT, {}, \
+         {LEASE_OVER} FROM {} WHERE {} AND {} ORDER BY CHUNK LIMIT {most}",
+        if witnesses { "WITNESS" } else { "NULL AS WITNESS" },
+        ledger.sql(),
+        run.condition(),
+        after.map_or_else(|| "CHUNK >= 0".to_owned(), |after| format!("CHUNK > {after}")),
+    )
+}
+
+/// What is not loaded yet, and who has it.
+pub(super) fn open_chunks(ledger: &TargetName, run: RunKey<'_>) -> String {
+    format!(
+        "SELECT CHUNK, OWNER, CAST(LEASE_UNTIL AS VARCHAR) AS LEASE_UNTIL, {LEASE_OVER} FROM {} WHERE {} \
+         AND CHUNK >= 0 AND STATE IN ('planned', 'claimed') ORDER BY CHUNK",
         ledger.sql(),
         run.condition()
+    )
+}
+
+/// The changes that the ledger has seen, under the lock.
+pub(super) fn lock_count(ledger: &TargetName) -> String {
+    format!("SELECT ATTEMPT FROM {} WHERE CHUNK = {LOCK_CHUNK}", ledger.sql())
+}
+
+/// An earlier process of the same shard: its owner sorts before this one's.
+fn earlier_of_shard(shard: &str, owner: &str) -> String {
+    format!("OWNER LIKE {} AND OWNER < {}", literal(&format!("{shard} #%")), literal(owner))
+}
+
+/// Takes over, at once, what earlier processes of this shard have claimed: their attempts are void from then on.
+pub(super) fn take_over(
+    ledger: &TargetName,
+    run: RunKey<'_>,
+    shard: &str,
+    owner: &str,
+    lease: Duration,
+) -> String {
+    format!(
+        "UPDATE {} SET OWNER = {}, ATTEMPT = ATTEMPT + 1, SESSION_ID = CURRENT_SESSION(), \
+         LEASE_UNTIL = DATEADD(second, {}, {NOW}) WHERE {} AND CHUNK >= 0 AND STATE = 'claimed' AND {}",
+        ledger.sql(),
+        literal(owner),
+        lease.as_secs(),
+        run.condition(),
+        earlier_of_shard(shard, owner)
+    )
+}
+
+/// Who finishes the run.
+pub(super) fn finish_state(ledger: &TargetName, run: RunKey<'_>) -> String {
+    format!(
+        "SELECT OWNER, CAST(LEASE_UNTIL AS VARCHAR) AS LEASE_UNTIL FROM {} WHERE {} AND CHUNK = {FINISH_CHUNK}",
+        ledger.sql(),
+        run.condition()
+    )
+}
+
+/// The first to finish the run.
+pub(super) fn insert_finish(ledger: &TargetName, run: RunKey<'_>, owner: &str, lease: Duration) -> String {
+    format!(
+        "INSERT INTO {} (PIPELINE, RUN_ID, TABLE_NAME, CHUNK, STATE, OWNER, ATTEMPT, SESSION_ID, LEASE_UNTIL) \
+         SELECT {}, {}, {}, {FINISH_CHUNK}, 'finish', {}, 1, CURRENT_SESSION(), DATEADD(second, {}, {NOW})",
+        ledger.sql(),
+        literal(run.pipeline),
+        literal(run.run_id),
+        literal(run.table),
+        literal(owner),
+        lease.as_secs()
+    )
+}
+
+/// Finishes the run instead of an earlier process of this shard, or of somebody whose lease is over.
+pub(super) fn claim_finish(
+    ledger: &TargetName,
+    run: RunKey<'_>,
+    shard: &str,
+    owner: &str,
+    lease: Duration,
+) -> String {
+    format!(
+        "UPDATE {} SET OWNER = {}, ATTEMPT = ATTEMPT + 1, SESSION_ID = CURRENT_SESSION(), \
+         LEASE_UNTIL = DATEADD(second, {}, {NOW}) WHERE {} AND CHUNK = {FINISH_CHUNK} \
+         AND (OWNER = {} OR LEASE_UNTIL < {NOW} OR ({}))",
+        ledger.sql(),
+        literal(owner),
+        lease.as_secs(),
+        run.condition(),
+        literal(owner),
+        earlier_of_shard(shard, owner)
     )
 }
 
@@ -246,10 +343,11 @@ pub(crate) fn loaded(
     )
 }
 
-/// How many chunks of a run are in which state, with how many rows.
+/// How many chunks of a run are in which state, with how many rows and source bytes.
 pub(crate) fn states(ledger: &TargetName, run: RunKey<'_>) -> String {
     format!(
-        "SELECT STATE, COUNT(*) AS CHUNKS, SUM(ROW_COUNT) AS ROW_COUNT FROM {} WHERE {} AND CHUNK >= 0 \
+        "SELECT STATE, COUNT(*) AS CHUNKS, SUM(ROW_COUNT) AS ROW_COUNT, SUM(BYTE_COUNT) AS BYTE_COUNT FROM {} \
+         WHERE {} AND CHUNK >= 0 \
          GROUP BY STATE ORDER BY STATE",
         ledger.sql(),
         run.condition()
@@ -266,12 +364,15 @@ pub(crate) fn advance(ledger: &TargetName, run: RunKey<'_>, from: &str, to: &str
     )
 }
 
-/// For `loader status`.
+/// For `loader status`: who has what, and how far it is.
 pub(super) fn status(ledger: &TargetName, pipeline: &str) -> String {
+    const HOLDER: &str = "CASE WHEN STATE = 'claimed' THEN OWNER ELSE NULL END";
     format!(
         "SELECT TABLE_NAME, RUN_ID, STATE, COUNT(*) AS CHUNKS, SUM(ROW_COUNT) AS ROW_COUNT, \
-         SUM(BYTE_COUNT) AS BYTE_COUNT, CAST(MAX(COMMITTED_AT) AS VARCHAR) AS COMMITTED_AT FROM {} \
-         WHERE PIPELINE = {} AND CHUNK >= 0 GROUP BY TABLE_NAME, RUN_ID, STATE ORDER BY TABLE_NAME, RUN_ID, STATE",
+         SUM(BYTE_COUNT) AS BYTE_COUNT, CAST(MAX(COMMITTED_AT) AS VARCHAR) AS COMMITTED_AT, {HOLDER} AS HOLDER, \
+         CAST(MAX(LEASE_UNTIL) AS VARCHAR) AS LEASE_UNTIL FROM {} \
+         WHERE PIPELINE = {} AND CHUNK >= 0 GROUP BY TABLE_NAME, RUN_ID, STATE, {HOLDER} \
+         ORDER BY TABLE_NAME, RUN_ID, STATE, HOLDER",
         ledger.sql(),
         literal(pipeline)
     )

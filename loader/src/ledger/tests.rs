@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     model::{Bound, ChunkPlan, ColumnPlan, KeyColumn, KeyRange, SourceType, TableName},
-    snowflake::script::{Line, Script, done, locked, lost, refused, rows, touched},
+    snowflake::script::{Line, Script, done, locked, lost, refused, rows, touched, transaction},
 };
 
 pub(crate) fn target(name: &str) -> TargetName {
@@ -85,6 +85,7 @@ async fn a_claim_locks_first_decides_next_and_commits() {
     let mut session = script(vec![
         (CLAIM, touched(1)),
         (STATE, rows(&STATE_COLUMNS, &[&["claimed", "3", "shard 0/1", "x"]])),
+        transaction("1763"),
         ("COMMIT", done()),
     ]);
     let claimed = ledger().claim(&mut session, &run(ChunkState::Planned), 2).await.unwrap();
@@ -130,6 +131,7 @@ async fn a_claim_whose_commit_was_lost_is_unknown() {
     let mut session = script(vec![
         (CLAIM, touched(1)),
         (STATE, rows(&STATE_COLUMNS, &[&["claimed", "1", "shard 0/1", "x"]])),
+        transaction("1763"),
         ("COMMIT", lost()),
     ]);
     let error = ledger().claim(&mut session, &run(ChunkState::Planned), 2).await.unwrap_err();
@@ -139,8 +141,8 @@ async fn a_claim_whose_commit_was_lost_is_unknown() {
 
 #[tokio::test]
 async fn a_missing_lock_row_rolls_back_and_says_so() {
-    let [transaction, begin, (lock, _)] = locked();
-    let mut session = Script::new([transaction, begin, (lock, touched(0)), ("ROLLBACK", done())]);
+    let [before, begin, id, (lock, _)] = locked();
+    let mut session = Script::new([before, begin, id, (lock, touched(0)), ("ROLLBACK", done())]);
     let error = ledger().claim(&mut session, &run(ChunkState::Planned), 2).await.unwrap_err();
     assert!(matches!(error, LedgerError::LockRow { found: 0, .. }), "{error}");
     assert!(session.is_over());
@@ -148,9 +150,41 @@ async fn a_missing_lock_row_rolls_back_and_says_so() {
 
 #[tokio::test]
 async fn nothing_begins_inside_an_open_transaction() {
-    let mut session = Script::new([("SELECT CURRENT_TRANSACTION()", rows(&["T"], &[&["1763"]]))]);
+    let mut session = Script::new([transaction("1762"), ("ROLLBACK", done()), transaction("1762")]);
     let error = ledger().claim(&mut session, &run(ChunkState::Planned), 2).await.unwrap_err();
     assert!(error.to_string().contains("open already"), "{error}");
+    assert!(session.is_over());
+}
+
+#[tokio::test]
+async fn a_transaction_that_snowflake_ended_meanwhile_is_not_committed() {
+    for now in ["NULL", "1764"] {
+        let mut session = script(vec![
+            (CLAIM, touched(1)),
+            (STATE, rows(&STATE_COLUMNS, &[&["claimed", "3", "shard 0/1", "x"]])),
+            transaction(now),
+            ("ROLLBACK", done()),
+        ]);
+        let error = ledger().claim(&mut session, &run(ChunkState::Planned), 2).await.unwrap_err();
+        assert!(matches!(&error, LedgerError::Snowflake(unknown) if unknown.is_unknown()), "{error}");
+        assert!(session.is_over());
+    }
+}
+
+#[tokio::test]
+async fn each_process_is_an_owner_of_its_own_and_later_ones_sort_after_earlier_ones() {
+    let mut owners = Vec::new();
+    for count in ["9", "10", "10"] {
+        let mut session = script(vec![
+            ("SELECT ATTEMPT FROM", rows(&["ATTEMPT"], &[&[count]])),
+            transaction("1763"),
+            ("COMMIT", done()),
+        ]);
+        owners.push(ledger().join(&mut session).await.unwrap().owner().to_owned());
+        assert!(session.is_over());
+    }
+    assert!(owners[0].starts_with("shard 0/1 #0000000009-"), "{owners:?}");
+    assert!(owners[0] < owners[1] && owners[0] < owners[2] && owners[1] != owners[2], "{owners:?}");
 }
 
 #[tokio::test]
@@ -171,11 +205,13 @@ async fn an_unknown_commit_that_did_not_is_void_from_then_on() {
     let mut session = script(vec![
         (STATE, rows(&STATE_COLUMNS, &[&["claimed", "4", "shard 0/1", "x"]])),
         ("UPDATE \"RAW\".\"SALES\".\"KEYFERRY_LEDGER\" SET ATTEMPT = ATTEMPT + 1, SESSION_ID", touched(1)),
+        transaction("1763"),
         ("COMMIT", done()),
     ]);
     let found = ledger().reclaim(&mut session, &run(ChunkState::Claimed), &claim(4)).await.unwrap();
     assert!(matches!(found, Reclaimed::Again(Claim { chunk: 2, attempt: 5, .. })), "{found:?}");
-    assert!(session.sent[4].contains("AND ATTEMPT = 4"), "{}", session.sent[4]);
+    assert!(session.sent[5].contains("AND ATTEMPT = 4"), "{}", session.sent[5]);
+    assert_eq!(session.once.len(), 2, "{:?}", session.once);
     assert!(session.is_over());
 }
 
@@ -189,6 +225,94 @@ async fn an_attempt_that_was_taken_over_is_lost() {
         let found = ledger().reclaim(&mut session, &run(ChunkState::Claimed), &claim(4)).await.unwrap();
         assert_eq!(found, Reclaimed::Lost { owner: "shard 1/2".into() });
     }
+}
+
+#[tokio::test]
+async fn a_reclaim_that_is_repeated_after_a_lost_reply_does_not_lose_to_itself() {
+    let mut session = script(vec![
+        (STATE, rows(&STATE_COLUMNS, &[&["claimed", "5", "shard 0/1", "x"]])),
+        ("UPDATE \"RAW\".\"SALES\".\"KEYFERRY_LEDGER\" SET ATTEMPT = ATTEMPT + 1, SESSION_ID", touched(1)),
+        transaction("1763"),
+        ("COMMIT", done()),
+    ]);
+    let found = ledger().reclaim(&mut session, &run(ChunkState::Claimed), &claim(4)).await.unwrap();
+    assert!(matches!(found, Reclaimed::Again(Claim { chunk: 2, attempt: 6, .. })), "{found:?}");
+    assert!(session.sent[5].contains("AND ATTEMPT = 5"), "{}", session.sent[5]);
+    assert!(session.is_over());
+}
+
+#[tokio::test]
+async fn a_lease_is_renewed_under_the_lock_and_a_lost_one_is_said() {
+    let renew = "UPDATE \"RAW\".\"SALES\".\"KEYFERRY_LEDGER\" SET LEASE_UNTIL";
+    let mut session = script(vec![(renew, touched(1)), transaction("1763"), ("COMMIT", done())]);
+    assert!(ledger().renew_lease(&mut session, &run(ChunkState::Claimed), &claim(4)).await.unwrap());
+    assert!(session.is_over());
+    let mut session = script(vec![(renew, touched(0)), ("ROLLBACK", done())]);
+    assert!(!ledger().renew_lease(&mut session, &run(ChunkState::Claimed), &claim(4)).await.unwrap());
+    assert!(session.is_over());
+}
+
+#[tokio::test]
+async fn what_others_hold_is_not_free_and_what_is_ours_or_left_is() {
+    let columns = ["CHUNK", "OWNER", "LEASE_UNTIL", "LEASE_OVER"];
+    let answer = rows(
+        &columns,
+        &[
+            &["1", "NULL", "NULL", "1"],
+            &["2", "shard 0/1", "x", "0"],
+            &["3", "shard 1/2 #7", "x", "0"],
+            &["4", "shard 1/2 #7", "x", "1"],
+        ],
+    );
+    let mut session = Script::new([("SELECT CHUNK, OWNER", answer)]);
+    let open = ledger().open_chunks(&mut session, &run(ChunkState::Claimed)).await.unwrap();
+    let free: Vec<u32> = open.iter().filter(|chunk| chunk.free).map(|chunk| chunk.number).collect();
+    assert_eq!(free, [1, 2, 4]);
+}
+
+const FINISH: &str = "SELECT OWNER, CAST(LEASE_UNTIL AS VARCHAR) AS LEASE_UNTIL";
+
+#[tokio::test]
+async fn one_process_finishes_a_run_and_the_others_learn_which() {
+    let mut session = script(vec![
+        (FINISH, rows(&["OWNER", "LEASE_UNTIL"], &[])),
+        ("INSERT INTO \"RAW\".\"SALES\".\"KEYFERRY_LEDGER\"", touched(1)),
+        transaction("1763"),
+        ("COMMIT", done()),
+    ]);
+    let run = run(ChunkState::Loaded);
+    assert_eq!(ledger().claim_finish(&mut session, &run).await.unwrap(), Finishing::Mine);
+    assert!(session.is_over());
+    let mut session = script(vec![
+        (FINISH, rows(&["OWNER", "LEASE_UNTIL"], &[&["shard 1/2 #7", "x"]])),
+        ("UPDATE \"RAW\".\"SALES\".\"KEYFERRY_LEDGER\" SET OWNER", touched(0)),
+        ("ROLLBACK", done()),
+    ]);
+    let other = Finishing::Other { owner: "shard 1/2 #7".into(), lease_until: Some("x".into()) };
+    assert_eq!(ledger().claim_finish(&mut session, &run).await.unwrap(), other);
+    assert!(session.is_over());
+}
+
+#[tokio::test]
+async fn chunks_come_in_pages_that_follow_each_other() {
+    let row = |number: u32| {
+        let row = [&number.to_string(), "NULL", "NULL", "loaded", "a", "1", "6", "99", "{}", "0"];
+        row.map(str::to_owned).to_vec()
+    };
+    let page = |numbers: std::ops::RangeInclusive<u32>| {
+        let owned: Vec<Vec<String>> = numbers.map(row).collect();
+        let cells: Vec<Vec<&str>> =
+            owned.iter().map(|row| row.iter().map(String::as_str).collect()).collect();
+        rows(&CHUNK_COLUMNS, &cells.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    };
+    let mut session =
+        Script::new([("SELECT CHUNK, KEY", page(1..=50)), ("SELECT CHUNK, KEY", page(51..=53))]);
+    let chunks = ledger().chunks(&mut session, &run(ChunkState::Loaded)).await.unwrap();
+    assert_eq!(chunks.len(), 53);
+    assert!(session.sent[1].contains("CHUNK > 50"), "{}", session.sent[1]);
+    let mut session =
+        Script::new([("SELECT CHUNK, KEY", page(1..=50)), ("SELECT CHUNK, KEY", page(50..=52))]);
+    assert!(ledger().chunks(&mut session, &run(ChunkState::Loaded)).await.is_err());
 }
 
 const CHUNK_COLUMNS: [&str; 10] = [
@@ -212,6 +336,7 @@ async fn a_new_run_writes_its_plan_under_the_lock() {
     let mut session = script(vec![
         ("SELECT RUN_ID, SCHEMA_HASH", rows(&["RUN_ID", "SCHEMA_HASH", "CHUNKS"], &[])),
         ("INSERT INTO \"RAW\".\"SALES\".\"KEYFERRY_LEDGER\"", touched(2)),
+        transaction("1763"),
         ("COMMIT", done()),
         (
             "SELECT CHUNK, KEY_LOWER",
@@ -248,6 +373,8 @@ async fn a_plan_that_was_written_in_part_is_rolled_back() {
 async fn an_open_run_is_resumed_with_its_own_chunks() {
     let mut session = script(vec![
         ("SELECT RUN_ID, SCHEMA_HASH", rows(&["R", "H", "N"], &[&["r7", "abc123", "1"]])),
+        ("UPDATE \"RAW\".\"SALES\".\"KEYFERRY_LEDGER\" SET OWNER", touched(0)),
+        transaction("1763"),
         ("COMMIT", done()),
         (
             "SELECT CHUNK, KEY_LOWER",
@@ -267,6 +394,23 @@ async fn a_run_of_another_shape_is_not_resumed() {
     ]);
     let error = ledger().open_or_resume(&mut session, &plan()).await.unwrap_err();
     assert!(error.to_string().contains("RAW.SALES.ORDERS") && error.to_string().contains("r7"), "{error}");
+    assert!(session.is_over());
+}
+
+#[tokio::test]
+async fn a_run_that_reads_from_elsewhere_is_not_resumed_and_both_places_are_named() {
+    let begun = "abc123@database SalesDB at old.example:1433, grant sales-sql";
+    let mut session = script(vec![
+        ("SELECT RUN_ID, SCHEMA_HASH", rows(&["R", "H", "N"], &[&["r7", begun, "1"]])),
+        ("ROLLBACK", done()),
+    ]);
+    let mut plan = plan();
+    plan.schema_hash.push_str("@database SalesDB at new.example:1433, grant sales-sql");
+    let error = ledger().open_or_resume(&mut session, &plan).await.unwrap_err();
+    assert!(matches!(error, LedgerError::OriginChanged { .. }), "{error}");
+    for part in ["old.example", "new.example", "r7", "RAW.SALES.ORDERS"] {
+        assert!(error.to_string().contains(part), "{part}: {error}");
+    }
     assert!(session.is_over());
 }
 
@@ -348,7 +492,14 @@ fn every_statement_of_the_ledger_reads_so() {
         sql::open_runs(&name, "sales-nightly", "ORDERS"),
         sql::last_published(&name, "sales-nightly", "ORDERS"),
         sql::insert_plan(&name, key, "abc123", &plan().chunks),
-        sql::chunks(&name, key),
+        sql::chunks(&name, key, false, None, 10_000),
+        sql::chunks(&name, key, true, Some(50), 50),
+        sql::open_chunks(&name, key),
+        sql::lock_count(&name),
+        sql::take_over(&name, key, "shard 0/1", "shard 0/1 #0000000042-3f2a9c", lease),
+        sql::finish_state(&name, key),
+        sql::insert_finish(&name, key, "shard 0/1 #0000000042-3f2a9c", lease),
+        sql::claim_finish(&name, key, "shard 0/1", "shard 0/1 #0000000042-3f2a9c", lease),
         sql::claim(&name, key, 2, "shard 0/1", lease),
         sql::reclaim(&name, key, 2, 3, lease),
         sql::renew_lease(&name, key, 2, 3, lease),

@@ -95,12 +95,10 @@ async fn commit(loading: &Loading, sessions: &mut Sessions, mut job: Job) -> Res
                     Ok(())
                 }
                 Reclaimed::Again(_) => again(loading, job, error),
-                Reclaimed::Lost { owner } => Err(Failure::Busy {
-                    table: plan.source.clone(),
-                    chunk: job.claim.chunk,
-                    owner,
-                    lease_until: None,
-                }),
+                Reclaimed::Lost { owner } => {
+                    let (table, attempt) = (plan.target.to_string(), job.claim.attempt);
+                    Err(CommitError::ClaimLost { chunk: job.claim.chunk, table, attempt, owner }.into())
+                }
             }
         }
         Err(error) if error.is_transient() => {

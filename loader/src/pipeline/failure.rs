@@ -10,6 +10,7 @@ use crate::{
     model::{KeyRange, TableName},
     plan::PlanError,
     publish::PublishError,
+    shard::ShardError,
     snowflake::SnowflakeError,
     source::SourceError,
     stage::StageError,
@@ -24,6 +25,9 @@ pub enum Failure {
     /// The pipeline file.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The part of the run.
+    #[error(transparent)]
+    Shard(#[from] ShardError),
     /// The plan.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -147,7 +151,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(ConfigError::Unreadable { .. }) => 66,
-            Self::Config(_) | Self::Source(SourceError::NoHost { .. }) => 78,
+            Self::Config(_) | Self::Shard(_) | Self::Source(SourceError::NoHost { .. }) => 78,
             Self::Plan(PlanError::Catalog(error)) => catalog_code(error),
             // A value that cannot be carried as it is.
             Self::Plan(PlanError::Columns { .. }) => 65,
@@ -231,7 +235,7 @@ fn snowflake_code(error: &SnowflakeError) -> u8 {
 fn ledger_code(error: &LedgerError) -> u8 {
     match error {
         LedgerError::Snowflake(error) => snowflake_code(error),
-        LedgerError::SchemaChanged { .. } => 78,
+        LedgerError::SchemaChanged { .. } | LedgerError::OriginChanged { .. } => 78,
         LedgerError::NoChunks { .. } => 70,
         LedgerError::Guard { .. } => 75,
         _ => 65,

@@ -7,7 +7,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Failure, Loading, narrow,
+    Failure, Loading,
+    closing::{Turn, turn, unless_published},
+    narrow,
     queue::{Queue, Work},
     reader::Reader,
     retry,
@@ -17,11 +19,11 @@ use super::{
 use crate::{
     config::Pipeline,
     fail,
-    ledger::{LedgerChunk, Run},
+    ledger::{Ledger, LedgerChunk, Run},
     model::{TablePlan, TargetName},
     plan::{Plan, PlannedTable},
     progress::{self, Progress},
-    publish,
+    publish::{self, Published},
     report::{Report, TableReport},
     snowflake::{Answer, Statements as _},
     source::SqlServer,
@@ -35,22 +37,25 @@ pub(super) fn loaded_chunks(run: &Run) -> usize {
 }
 
 /// Refuses to continue a run whose loaded chunks were witnessed at a lower level than is asked for.
-pub(super) fn check_levels(
+pub(super) async fn check_levels(
     plan: &Plan,
     runs: &[Run],
     level: Level,
-    ledger: &TargetName,
+    ledger: &Ledger,
+    sessions: &mut Sessions,
 ) -> Result<(), Failure> {
-    for (table, run) in plan.tables.iter().zip(runs).filter(|_| level == Level::Hashes) {
+    let begun = plan.tables.iter().zip(runs).filter(|(_, run)| run.resumed && loaded_chunks(run) > 0);
+    for (table, run) in begun.filter(|_| level == Level::Hashes) {
+        let known: Vec<LedgerChunk> = persist!(sessions, session => ledger.chunks(session, run))?;
         let mut chunks = Vec::new();
-        for chunk in run.chunks.iter().filter(|chunk| chunk.state.is_loaded()) {
+        for chunk in known.iter().filter(|chunk| chunk.state.is_loaded()) {
             if stored_witness(&table.plan, chunk)?.level < level {
                 chunks.push(chunk.number);
             }
         }
         if !chunks.is_empty() {
             let (table, run_id) = (table.plan.source.clone(), run.run_id.clone());
-            return Err(Failure::LowerLevel { table, run_id, chunks, ledger: ledger.sql() });
+            return Err(Failure::LowerLevel { table, run_id, chunks, ledger: ledger.name().sql() });
         }
     }
     Ok(())
@@ -61,7 +66,7 @@ pub(super) fn stored_witness(plan: &TablePlan, chunk: &LedgerChunk) -> Result<Wi
     Witness::from_json(&plan.columns, chunk.witness.as_deref().ok_or_else(missing)?)
 }
 
-/// Table after table: verify, publish, clean.
+/// Table after table: verify, publish, clean; or say that another process of the run has done so.
 pub(super) async fn verify_and_publish(
     loading: &Loading,
     plan: &Plan,
@@ -72,26 +77,22 @@ pub(super) async fn verify_and_publish(
     let mut report = Report::new(plan, &loading.reader.progress);
     for ((table, run), resumed) in plan.tables.iter().zip(&loading.runs).zip(resumed) {
         let started = Instant::now();
-        let chunks = until(shutdown, verify_staging(loading, table, run, sessions)).await?;
-        fail::point("target_witnessed");
-        let ledger = &loading.ledger;
-        persist!(sessions, session => ledger.mark_verified(session, run))?;
-        fail::point("marked_verified");
-        if shutdown.is_cancelled() {
-            return Err(Failure::Interrupted);
-        }
-        // From here on it is one transaction: it is waited for, and either it took effect or it did not.
-        let published: publish::Published =
-            persist!(sessions, session => publish::publish(session, ledger, &table.plan, run))?;
+        let published = match until(shutdown, turn(loading, run, sessions)).await? {
+            Turn::Published(published) => published,
+            Turn::Ours => {
+                let outcome = verify_and_publish_one(loading, table, run, shutdown, sessions).await;
+                unless_published(outcome, loading, run, sessions).await?
+            }
+        };
         if let Err(error) = persist!(sessions, session => publish::clean(session, run, &loading.stage)) {
             // The next run cleans up; the rows are published.
             tracing::warn!(%error, table = %table.plan.target, "published, but leftovers remain");
         }
         report.tables.push(TableReport {
             rows: published.rows,
-            chunks: chunks.len(),
+            chunks: run.chunks.len(),
             resumed: *resumed,
-            bytes: chunks.iter().filter_map(|chunk| chunk.bytes).sum(),
+            bytes: published.bytes,
             finishing_seconds: started.elapsed().as_secs_f64(),
             verified: loading.reader.level,
             published: true,
@@ -99,6 +100,25 @@ pub(super) async fn verify_and_publish(
         });
     }
     Ok(report)
+}
+
+async fn verify_and_publish_one(
+    loading: &Loading,
+    table: &PlannedTable,
+    run: &Run,
+    shutdown: &CancellationToken,
+    sessions: &mut Sessions,
+) -> Result<Published, Failure> {
+    until(shutdown, verify_staging(loading, table, run, sessions)).await?;
+    fail::point("target_witnessed");
+    let ledger = &loading.ledger;
+    persist!(sessions, session => ledger.mark_verified(session, run))?;
+    fail::point("marked_verified");
+    if shutdown.is_cancelled() {
+        return Err(Failure::Interrupted);
+    }
+    // From here on it is one transaction: it is waited for, and either it took effect or it did not.
+    persist!(sessions, session => publish::publish(session, ledger, &table.plan, run))
 }
 
 /// Compares the staging table with what passed through the loader, this time and in earlier processes.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Failure, Loading, sessions::Sessions, sessions::persist};
+use super::{Failure, Loading, elsewhere, sessions::Sessions, sessions::persist};
 use crate::{
     ledger::{Claim, Claimed},
     plan::LEASE,
@@ -19,6 +19,8 @@ pub(super) enum Ask {
     Put { prefix: String, reply: oneshot::Sender<Result<StageTarget, Failure>> },
     /// The chunk is committed or given up: its lease needs no care any more.
     Release { table: usize, chunk: u32 },
+    /// Somebody else has a chunk: see what the others have done by now.
+    Look,
 }
 
 /// Serves until nobody can ask any more. Returns its session for what comes after.
@@ -31,9 +33,15 @@ pub(super) async fn serve(
     let mut renewals = tokio::time::interval(LEASE / 3);
     renewals.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     renewals.reset();
+    let mut looks = tokio::time::interval(elsewhere::LOOK);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let ask = tokio::select! {
             ask = asks.recv() => ask,
+            _ = looks.tick() => {
+                elsewhere::look(&loading, &mut sessions).await?;
+                continue;
+            }
             _ = renewals.tick() => {
                 renew(&loading, &mut sessions, &mut held).await?;
                 continue;
@@ -54,6 +62,7 @@ pub(super) async fn serve(
                 let target = persist!(sessions, session => session.put_target(&loading.stage, &prefix));
                 let _ = reply.send(target);
             }
+            Some(Ask::Look) => elsewhere::look(&loading, &mut sessions).await?,
             Some(Ask::Release { table, chunk }) => drop(held.remove(&(table, chunk))),
         }
     }

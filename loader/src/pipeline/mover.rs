@@ -36,6 +36,12 @@ pub(super) async fn serve(
                 let job = Job { work, claim, facts };
                 commits.send(job).await.map_err(|_| Failure::Lost("the committers"))?;
             }
+            Ok(Moved::Elsewhere { owner, lease_until }) => {
+                tracing::debug!(chunk = work.chunk, owner, "left to another loader");
+                loading.elsewhere.put(work, owner, lease_until);
+                // A keeper that is gone is the end of the run anyway.
+                let _ = asks.send(Ask::Look).await;
+            }
             Ok(Moved::Already) => {
                 loading.reader.progress.chunk();
                 loading.queue.finish();
@@ -58,6 +64,8 @@ enum Moved {
     Staged(Claim, ChunkFacts),
     /// It was loaded before.
     Already,
+    /// Another loader has it.
+    Elsewhere { owner: String, lease_until: Option<String> },
 }
 
 async fn move_chunk(
@@ -70,10 +78,7 @@ async fn move_chunk(
     let claim = match ask(asks, |reply| Ask::Claim { table, chunk, reply }).await? {
         Claimed::Mine(claim) => claim,
         Claimed::Done(_) => return Ok(Moved::Already),
-        Claimed::Other { owner, lease_until } => {
-            let table = loading.reader.table(work).source.clone();
-            return Err(Failure::Busy { table, chunk, owner, lease_until });
-        }
+        Claimed::Other { owner, lease_until } => return Ok(Moved::Elsewhere { owner, lease_until }),
     };
     let prefix = claim.prefix().to_owned();
     let target = Arc::new(ask(asks, |reply| Ask::Put { prefix, reply }).await?);

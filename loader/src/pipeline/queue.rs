@@ -72,6 +72,25 @@ impl Queue {
         self.changed.notify_waiters();
     }
 
+    /// A chunk that somebody else had is to be tried here.
+    pub(super) fn give_back(&self, work: Work) {
+        self.lock().waiting.push_back(work);
+        self.changed.notify_waiters();
+    }
+
+    /// Takes chunks out that wait for nothing here: they stay unfinished until they are finished or given back.
+    pub(super) fn take_out(&self, which: impl Fn(&Work) -> bool) -> Vec<Work> {
+        let mut state = self.lock();
+        let (out, kept) = state.waiting.drain(..).partition(|work| which(work));
+        state.waiting = kept;
+        Vec::from(out)
+    }
+
+    /// True when nothing waits here.
+    pub(super) fn is_idle(&self) -> bool {
+        self.lock().waiting.is_empty()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -96,6 +115,24 @@ mod tests {
         };
         let (again, ()) = tokio::join!(waiting, async { queue.put_back(held) });
         assert_eq!((again.chunk, again.failures), (1, 1));
+        assert!(queue.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_chunk_in_other_hands_keeps_the_queue_open_until_it_is_finished_or_given_back() {
+        let queue = Queue::new([work(1), work(2)]);
+        let out = queue.take_out(|work| work.chunk == 2);
+        assert_eq!(out.len(), 1);
+        assert_eq!(queue.next().await.unwrap().chunk, 1);
+        assert!(queue.is_idle());
+        queue.finish();
+        let (again, ()) = tokio::join!(queue.next(), async {
+            for work in out {
+                queue.give_back(work);
+            }
+        });
+        assert_eq!(again.map(|work| (work.chunk, work.failures)), Some((2, 0)));
+        queue.finish();
         assert!(queue.next().await.is_none());
     }
 

@@ -100,12 +100,13 @@ fn note(column: &catalog::Column, source: SourceType) -> Option<String> {
     }
 }
 
-/// SHA-256, hex, over everything that a resumed run must find unchanged.
+/// SHA-256, hex, over everything about the table that a resumed run must find unchanged.
 pub(super) fn schema_hash(
     source: &TableName,
     target: &TargetName,
     columns: &[ColumnPlan],
     keys: &[KeyColumn],
+    collations: &[Option<&str>],
 ) -> String {
     let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     // Each field carries its length, so that no two schemas share one text.
@@ -123,11 +124,13 @@ pub(super) fn schema_hash(
         add(&column.target_name);
         add(&column.source.snowflake());
     }
-    for key in keys {
+    for (key, collation) in keys.iter().zip(collations) {
         add("key");
         add(&key.name);
         add(&key.source.to_string());
         add(if key.nullable { "null" } else { "not null" });
+        // The ranges of text keys mean something under their collation only.
+        add(collation.unwrap_or("no collation"));
     }
     hex::encode(digest.finish())
 }

@@ -5,7 +5,7 @@ use crate::{
         tests::{ledger, plan, run, target},
     },
     model::SourceType,
-    snowflake::script::{Line, Script, done, lost, refused, rows, touched},
+    snowflake::script::{Line, Script, begun, done, locked, lost, refused, rows, touched, transaction},
 };
 
 const STATES: &str = "SELECT STATE, COUNT(*)";
@@ -14,7 +14,7 @@ const LOCK: &str = "UPDATE \"RAW\".\"SALES\".\"KEYFERRY_LEDGER\" SET ATTEMPT = A
 const ADVANCE: &str = "UPDATE \"RAW\".\"SALES\".\"KEYFERRY_LEDGER\" SET STATE = 'published'";
 
 fn states(word: &'static str, chunks: &'static str) -> Line {
-    (STATES, rows(&["STATE", "CHUNKS", "ROW_COUNT"], &[&[word, chunks, "9"]]))
+    (STATES, rows(&["STATE", "CHUNKS", "ROW_COUNT", "BYTE_COUNT"], &[&[word, chunks, "9", "99"]]))
 }
 
 async fn published(lines: Vec<Line>) -> (Result<Published, PublishError>, Script) {
@@ -23,30 +23,34 @@ async fn published(lines: Vec<Line>) -> (Result<Published, PublishError>, Script
     (outcome, session)
 }
 
-fn begun() -> [Line; 2] {
-    [("SELECT CURRENT_TRANSACTION()", rows(&["T"], &[&["NULL"]])), ("BEGIN TRANSACTION", done())]
+/// The lines of a look at the ledger under the lock.
+fn settled(word: &'static str, chunks: &'static str) -> Vec<Line> {
+    let mut lines: Vec<Line> = locked().into();
+    lines.extend([states(word, chunks), ("ROLLBACK", done())]);
+    lines
 }
 
 #[tokio::test]
 async fn the_target_and_the_ledger_change_in_one_transaction() {
-    let mut lines = vec![states("verified", "2")];
+    let mut lines = settled("verified", "2");
     lines.extend(begun());
     lines.extend([
         (OVERWRITE, touched(9)),
         (LOCK, touched(1)),
         (ADVANCE, touched(2)),
+        transaction("1763"),
         ("COMMIT", done()),
         states("published", "2"),
     ]);
     let (outcome, session) = published(lines).await;
-    assert_eq!(outcome.unwrap(), Published { rows: 9, already: false });
+    assert_eq!(outcome.unwrap(), Published { rows: 9, bytes: 99, already: false });
     assert!(session.is_over());
 }
 
 #[tokio::test]
 async fn a_run_that_is_not_wholly_verified_is_not_published() {
-    for line in [states("verified", "1"), states("loaded", "2")] {
-        let (outcome, session) = published(vec![line]).await;
+    for (word, chunks) in [("verified", "1"), ("loaded", "2")] {
+        let (outcome, session) = published(settled(word, chunks)).await;
         assert!(matches!(outcome, Err(PublishError::NotVerified { .. })));
         assert!(session.is_over());
     }
@@ -54,16 +58,17 @@ async fn a_run_that_is_not_wholly_verified_is_not_published() {
 
 #[tokio::test]
 async fn publishing_twice_does_nothing_the_second_time() {
-    let (outcome, session) = published(vec![states("published", "2")]).await;
-    assert_eq!(outcome.unwrap(), Published { rows: 9, already: true });
+    let (outcome, session) = published(settled("published", "2")).await;
+    assert_eq!(outcome.unwrap(), Published { rows: 9, bytes: 99, already: true });
     assert!(session.is_over());
 }
 
 #[tokio::test]
 async fn a_staging_table_with_other_rows_leaves_the_target_untouched() {
-    let mut lines = vec![states("verified", "2")];
+    let mut lines = settled("verified", "2");
     lines.extend(begun());
     lines.extend([(OVERWRITE, touched(8)), ("ROLLBACK", done())]);
+    lines.extend(settled("verified", "2"));
     let (outcome, session) = published(lines).await;
     assert!(matches!(outcome, Err(PublishError::Rows { expected: 9, found: 8, .. })));
     assert!(session.is_over());
@@ -71,28 +76,59 @@ async fn a_staging_table_with_other_rows_leaves_the_target_untouched() {
 
 #[tokio::test]
 async fn a_second_publisher_finds_the_ledger_changed_and_rolls_back() {
-    let mut lines = vec![states("verified", "2")];
+    let mut lines = settled("verified", "2");
     lines.extend(begun());
     lines.extend([(OVERWRITE, touched(9)), (LOCK, touched(1)), (ADVANCE, touched(0)), ("ROLLBACK", done())]);
+    lines.extend(settled("verified", "2"));
     let (outcome, session) = published(lines).await;
     assert!(matches!(outcome, Err(PublishError::Ledger(LedgerError::Guard { .. }))));
     assert!(session.is_over());
 }
 
 #[tokio::test]
+async fn a_publication_that_fails_because_another_one_was_quicker_has_not_failed() {
+    // The other one has dropped the staging table, or has moved the ledger on.
+    for middle in [
+        vec![(OVERWRITE, refused("002003"))],
+        vec![(OVERWRITE, touched(9)), (LOCK, touched(1)), (ADVANCE, touched(0))],
+    ] {
+        let mut lines = settled("verified", "2");
+        lines.extend(begun());
+        lines.extend(middle);
+        lines.push(("ROLLBACK", done()));
+        lines.extend(settled("published", "2"));
+        let (outcome, session) = published(lines).await;
+        assert_eq!(outcome.unwrap(), Published { rows: 9, bytes: 99, already: true });
+        assert!(session.is_over());
+    }
+}
+
+#[tokio::test]
 async fn a_lost_publication_is_unknown() {
-    let mut lines = vec![states("verified", "2")];
+    let mut lines = settled("verified", "2");
     lines.extend(begun());
-    lines.extend([(OVERWRITE, touched(9)), (LOCK, touched(1)), (ADVANCE, touched(2)), ("COMMIT", lost())]);
-    let (outcome, _) = published(lines).await;
+    lines.extend([
+        (OVERWRITE, touched(9)),
+        (LOCK, touched(1)),
+        (ADVANCE, touched(2)),
+        transaction("1763"),
+        ("COMMIT", lost()),
+    ]);
+    let (outcome, session) = published(lines).await;
     assert!(outcome.unwrap_err().is_unknown());
+    assert!(
+        session.once[0].starts_with(OVERWRITE) && session.once[1].starts_with(ADVANCE),
+        "{:?}",
+        session.once
+    );
 }
 
 #[tokio::test]
 async fn a_target_without_privileges_is_named_with_the_grant() {
-    let mut lines = vec![states("verified", "2")];
+    let mut lines = settled("verified", "2");
     lines.extend(begun());
     lines.extend([(OVERWRITE, refused("003001")), ("ROLLBACK", done())]);
+    lines.extend(settled("verified", "2"));
     let (outcome, _) = published(lines).await;
     let text = outcome.unwrap_err().to_string();
     let grant = "GRANT SELECT, INSERT, DELETE ON TABLE \"RAW\".\"SALES\".\"ORDERS\" TO ROLE LOADER";

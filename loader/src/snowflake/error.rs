@@ -71,6 +71,16 @@ pub enum SnowflakeError {
         /// What was found, and what was expected.
         found: String,
     },
+    /// The statement was executed, and a part of its answer that lies in cloud storage could not be fetched.
+    #[error(
+        "a part of the answer to `{attempted}` could not be fetched: {reason}; the statement has to be sent anew"
+    )]
+    Part {
+        /// The statement, abbreviated.
+        attempted: String,
+        /// What the network or the storage said.
+        reason: String,
+    },
     /// The connection cannot be set up as configured.
     #[error("cannot set up the connection to Snowflake: {0}")]
     Setup(String),
@@ -126,6 +136,7 @@ impl SnowflakeError {
             Self::Unknown { .. }
             | Self::Expired { .. }
             | Self::Poisoned { .. }
+            | Self::Part { .. }
             | Self::Unreachable { .. } => true,
             Self::Privilege(_) | Self::Answer { .. } | Self::Setup(_) => false,
         }

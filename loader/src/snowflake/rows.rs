@@ -1,18 +1,22 @@
 //! Small answers: columns and rows as text, from the reply itself and from the parts that lie in cloud storage.
 
-use std::io::Read as _;
+use std::{io::Read as _, time::Duration};
 
 use serde::Deserialize as _;
 
 use super::{
     SnowflakeError,
-    http::{self, network_reason},
+    http::{self, BodyError, network_reason},
     wire::{Chunk, Data},
 };
 use crate::stage::endpoint;
 
 /// The largest answer that is accepted, in bytes of JSON, parts included.
 pub(super) const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
+
+/// Between two attempts at one part; doubled each time, and at the longest one given up.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 /// One column of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,9 +89,23 @@ pub(super) async fn fetch_parts(
 ) -> Result<(), SnowflakeError> {
     let mut left = LARGEST_ANSWER;
     for part in data.chunks.as_deref().unwrap_or_default() {
-        let rows = fetch_part(client, allow, data, part, &mut left)
-            .await
-            .map_err(|found| SnowflakeError::Answer { attempted: attempted.to_owned(), found })?;
+        let mut pause = FIRST_PAUSE;
+        let rows = loop {
+            match fetch_part(client, allow, data, part, &mut left).await {
+                Ok(rows) => break rows,
+                Err(Unfetched::Passing(reason)) if pause < LONGEST_PAUSE => {
+                    tracing::warn!(%attempted, reason, "a part of an answer was not fetched, asking again");
+                    tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+                    pause *= 2;
+                }
+                Err(Unfetched::Passing(reason) | Unfetched::Stale(reason)) => {
+                    return Err(SnowflakeError::Part { attempted: attempted.to_owned(), reason });
+                }
+                Err(Unfetched::Broken(found)) => {
+                    return Err(SnowflakeError::Answer { attempted: attempted.to_owned(), found });
+                }
+            }
+        };
         answer.rows.extend(rows);
     }
     match data.total {
@@ -101,13 +119,29 @@ pub(super) async fn fetch_parts(
     }
 }
 
+/// Why a part was not fetched.
+enum Unfetched {
+    /// The network or the storage, for the moment.
+    Passing(String),
+    /// Its address is no longer good: only the statement, sent anew, brings another.
+    Stale(String),
+    /// Asking again would bring the same.
+    Broken(String),
+}
+
+impl From<String> for Unfetched {
+    fn from(found: String) -> Self {
+        Self::Broken(found)
+    }
+}
+
 async fn fetch_part(
     client: &reqwest::Client,
     allow: &[String],
     data: &Data,
     part: &Chunk,
     left: &mut usize,
-) -> Result<Vec<Vec<Option<String>>>, String> {
+) -> Result<Vec<Vec<Option<String>>>, Unfetched> {
     let url = url::Url::parse(&part.url).map_err(|e| format!("in parts at an address that is none: {e}"))?;
     endpoint::check(&url, allow).map_err(|e| format!("in parts elsewhere: {e}"))?;
     let mut request = client.get(url);
@@ -120,19 +154,24 @@ async fn fetch_part(
             .header("x-amz-server-side-encryption-customer-algorithm", "AES256")
             .header("x-amz-server-side-encryption-customer-key", key);
     }
-    let response = request
-        .send()
-        .await
-        .map_err(|e| format!("in parts that cannot be fetched: {}", network_reason(&e)))?;
-    if !response.status().is_success() {
-        return Err(format!("in parts, and the storage answers with {}", response.status()));
+    let response = request.send().await.map_err(|e| Unfetched::Passing(network_reason(&e)))?;
+    let status = response.status();
+    if status.is_server_error() || matches!(status.as_u16(), 408 | 429) {
+        return Err(Unfetched::Passing(format!("the storage answers with {status}")));
     }
-    let body = http::body(response, *left).await.map_err(|e| format!("in a part that is unreadable: {e}"))?;
+    if !status.is_success() {
+        return Err(Unfetched::Stale(format!("the storage answers with {status}")));
+    }
+    let body = http::body(response, *left).await.map_err(|error| match error {
+        BodyError::Broken(_) => Unfetched::Passing(error.to_string()),
+        BodyError::TooLong(_) => Unfetched::Broken(format!("in a part that is {error}")),
+    })?;
     let text = unpacked(&body, *left)?;
     *left = left.saturating_sub(text.len());
     let rows = rows_of(&text)?;
     if part.row_count != 0 && rows.len() as u64 != part.row_count {
-        return Err(format!("in a part of {} rows where {} were announced", rows.len(), part.row_count));
+        let found = format!("in a part of {} rows where {} were announced", rows.len(), part.row_count);
+        return Err(Unfetched::Broken(found));
     }
     Ok(rows)
 }
@@ -169,6 +208,21 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_the_network_keeps_back_is_a_failure_in_passing() {
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let data = Data {
+            chunks: Some(vec![Chunk { url: format!("https://{nobody}/part"), row_count: 1 }]),
+            ..Data::default()
+        };
+        let client = super::super::HttpClients::new(None).unwrap().objects;
+        let allow = [nobody.to_string()];
+        let outcome = fetch_parts(&client, &allow, "SELECT 1", &data, &mut Answer::default()).await;
+        let error = outcome.unwrap_err();
+        assert!(matches!(error, SnowflakeError::Part { .. }) && error.is_transient(), "{error}");
+    }
 
     #[test]
     fn a_part_is_read_plain_or_packed() {

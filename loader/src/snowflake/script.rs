@@ -13,11 +13,13 @@ pub(crate) type Line = (&'static str, Result<Answer, SnowflakeError>);
 pub(crate) struct Script {
     lines: VecDeque<Line>,
     pub(crate) sent: Vec<String>,
+    /// Of these, what may be sent only once.
+    pub(crate) once: Vec<String>,
 }
 
 impl Script {
     pub(crate) fn new(lines: impl IntoIterator<Item = Line>) -> Self {
-        Self { lines: lines.into_iter().collect(), sent: Vec::new() }
+        Self { lines: lines.into_iter().collect(), sent: Vec::new(), once: Vec::new() }
     }
 
     /// Every line was spoken.
@@ -41,7 +43,7 @@ impl Statements for Script {
     }
 
     async fn execute_once(&mut self, sql: &str) -> Result<Answer, SnowflakeError> {
-        assert_eq!(sql, "COMMIT", "only COMMIT is sent once");
+        self.once.push(sql.to_owned());
         self.play(sql)
     }
 
@@ -89,11 +91,18 @@ pub(crate) fn lost() -> Result<Answer, SnowflakeError> {
     Err(SnowflakeError::Unknown { attempted: "it".to_owned(), reason: "cut".to_owned() })
 }
 
+/// `SELECT CURRENT_TRANSACTION()`.
+pub(crate) fn transaction(id: &'static str) -> Line {
+    ("SELECT CURRENT_TRANSACTION()", rows(&["T"], &[&[id]]))
+}
+
+/// The lines of a transaction's beginning.
+pub(crate) fn begun() -> [Line; 3] {
+    [transaction("NULL"), ("BEGIN TRANSACTION", done()), transaction("1763")]
+}
+
 /// The lines of a transaction's beginning, lock included.
-pub(crate) fn locked() -> [Line; 3] {
-    [
-        ("SELECT CURRENT_TRANSACTION()", rows(&["T"], &[&["NULL"]])),
-        ("BEGIN TRANSACTION", done()),
-        ("UPDATE \"RAW\".\"SALES\".\"KEYFERRY_LEDGER\" SET ATTEMPT = ATTEMPT + 1", touched(1)),
-    ]
+pub(crate) fn locked() -> [Line; 4] {
+    let [first, begin, id] = begun();
+    [first, begin, id, ("UPDATE \"RAW\".\"SALES\".\"KEYFERRY_LEDGER\" SET ATTEMPT = ATTEMPT + 1", touched(1))]
 }

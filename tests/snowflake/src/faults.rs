@@ -16,6 +16,8 @@ pub enum Trigger {
     Statement(String),
     /// A request to the service whose path begins so, for example `/session/token-request`.
     Path(String),
+    /// A request for the result of a statement that was said to run.
+    Poll,
     /// A request to the object store with this method whose key contains this text.
     Object {
         /// `PUT`, `GET`, `HEAD`, `POST` or `DELETE`.
@@ -30,6 +32,8 @@ pub enum Trigger {
 pub enum Effect {
     /// The connection is closed and nothing was executed.
     CutBefore,
+    /// Only for statements: it begins, and the connection is closed while it goes on.
+    CutDuring,
     /// The statement or request is carried out, then the connection is closed without a reply.
     CutAfter,
     /// The request waits this long first.
@@ -42,6 +46,9 @@ pub enum Effect {
     TokenExpired,
     /// HTTP 200 with this code and no success, nothing executed. For requests to the service only.
     Refused(&'static str),
+    /// Only for statements: refused as one that has waited `LOCK_TIMEOUT` for a lock, 000625. Under
+    /// `TRANSACTION_ABORT_ON_ERROR` the open transaction is rolled back.
+    LockTimeout,
     /// Only for statements: a repeat of this requestId while the first is still running runs it a second time.
     RunTwice,
 }
@@ -132,6 +139,10 @@ impl Faults {
 
     pub(crate) fn on_path(&self, path: &str) -> Vec<Effect> {
         self.firing(false, |on| matches!(on, Trigger::Path(prefix) if path.starts_with(prefix.as_str())))
+    }
+
+    pub(crate) fn on_poll(&self) -> Vec<Effect> {
+        self.firing(false, |on| matches!(on, Trigger::Poll))
     }
 
     pub(crate) fn on_object(&self, verb: &str, name: &str) -> Vec<Effect> {

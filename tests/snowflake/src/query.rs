@@ -100,7 +100,7 @@ pub(crate) async fn submit(
         return Ok(http::json(&reply::refusal(&refusal)));
     };
     let canonical = lexer::canonical(&body.sql_text);
-    let mut cut = false;
+    let (mut cut, mut cut_now) = (false, false);
     for effect in server.faults.on_statement(&canonical) {
         match effect {
             Effect::CutBefore => return Err(Cut),
@@ -112,12 +112,17 @@ pub(crate) async fn submit(
             Effect::Forbidden => return Ok(http::plain(StatusCode::FORBIDDEN, "Forbidden")),
             Effect::TokenExpired => return Ok(http::json(&reply::refusal(&expired()))),
             Effect::Refused(code) => return Ok(http::json(&reply::refusal(&Refusal::injected(code)))),
+            Effect::CutDuring => cut_now = true,
+            Effect::LockTimeout => return Ok(http::json(&lock_timeout(server, &session).await)),
             Effect::RunTwice => {}
         }
     }
     let request_id = query.get("requestId").cloned().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let detached = body.async_exec;
     let statement = start_or_join(server, &session, &request_id, body, &canonical);
+    if cut_now {
+        return Err(Cut);
+    }
     if cut {
         finished(&statement).await;
         return Err(Cut);
@@ -126,6 +131,19 @@ pub(crate) async fn submit(
         return Ok(http::json(&in_progress("333334", &statement.id)));
     }
     Ok(answer(server, &statement).await)
+}
+
+/// What a statement is told that has waited too long for a lock.
+async fn lock_timeout(server: &Shared, session: &Session) -> Value {
+    let mut sql = session.sql.lock().await;
+    let abort = sql.parameter("TRANSACTION_ABORT_ON_ERROR").is_some_and(|on| on.eq_ignore_ascii_case("true"));
+    if abort && sql.in_transaction() {
+        sql.rollback();
+        server.history.rolled_back(session.id, server.config.load_history);
+    }
+    let message = "A statement has locked a table in another transaction and this lock has not yet been released.\nYour \
+                   statement was aborted because it waited longer than LOCK_TIMEOUT for the lock.";
+    reply::statement_refusal(&Refusal::new("000625", "57014", message), &uuid::Uuid::new_v4().to_string())
 }
 
 /// The statement that this requestId began, or a new one.

@@ -20,7 +20,11 @@ pub(crate) async fn serve(server: Arc<Shared>, request: Request<Incoming>) -> Ou
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
     let mut cut_after = false;
-    for effect in server.faults.on_path(&path) {
+    let mut effects = server.faults.on_path(&path);
+    if path.starts_with("/queries/") && path.ends_with("/result") {
+        effects.extend(server.faults.on_poll());
+    }
+    for effect in effects {
         match effect {
             Effect::CutBefore => return Err(Cut),
             Effect::CutAfter => cut_after = true,
@@ -31,7 +35,8 @@ pub(crate) async fn serve(server: Arc<Shared>, request: Request<Incoming>) -> Ou
             Effect::Forbidden => return Ok(http::plain(StatusCode::FORBIDDEN, "Forbidden")),
             Effect::TokenExpired => return Ok(http::json(&reply::refusal(&expired()))),
             Effect::Refused(code) => return Ok(http::json(&reply::refusal(&Refusal::injected(code)))),
-            Effect::RunTwice => {}
+            // These are of statements alone.
+            Effect::CutDuring | Effect::LockTimeout | Effect::RunTwice => {}
         }
     }
     let body = match http::read(body, REQUEST_LIMIT).await {

@@ -49,7 +49,8 @@ pub(crate) async fn serve(
             Effect::TokenExpired => {
                 return Ok(error(StatusCode::BAD_REQUEST, "ExpiredToken", "The provided token has expired."));
             }
-            Effect::RunTwice | Effect::Refused(_) => {}
+            // These are of the service alone.
+            Effect::CutDuring | Effect::LockTimeout | Effect::Refused(_) | Effect::RunTwice => {}
         }
     }
     let Ok(body) = read(body, OBJECT_LIMIT).await else {
