@@ -109,7 +109,7 @@ pub(super) fn sample(seed: u64, runs: usize) -> Vec<Case> {
                 0..=2 => Case::Loader(at(), None),
                 3 => Case::Loader(at(), Some(at())),
                 4 => Case::Broker(at()),
-                5 => Case::BrokerSometime(part),
+                5 => Case::Zombie(at()),
                 6 => Case::LoaderSometime(part),
                 _ => Case::BothSometime(part),
             }
