@@ -63,7 +63,7 @@ pub async fn commit(
         Ok(committed) => committed,
         Err(error) => {
             roll_back(session).await;
-            return Err(error);
+            return Err(chunk.unless_lost(session, error).await);
         }
     };
     let sent = commit_transaction(session, transaction).await;
@@ -153,8 +153,25 @@ impl Chunk<'_> {
         }
     }
 
+    /// What a refusal means when the claim is gone: whoever took the chunk over may have published the run and removed
+    /// its files and its staging table, and then that is the cause to tell.
+    async fn unless_lost(&self, session: &mut impl Statements, error: CommitError) -> CommitError {
+        if !matches!(error, CommitError::Refused { .. }) || error.is_transient() {
+            return error;
+        }
+        let Ok(state) = self.state(session).await else { return error };
+        let ours = self.claim.attempt.to_string();
+        match (state.value(0, 0), state.value(0, 1)) {
+            (Some(word), Some(attempt)) if word != "claimed" || attempt != ours => self.lost_to(&state),
+            _ => error,
+        }
+    }
+
     async fn lost(&self, session: &mut impl Statements) -> CommitError {
-        let state = self.state(session).await.unwrap_or_default();
+        self.lost_to(&self.state(session).await.unwrap_or_default())
+    }
+
+    fn lost_to(&self, state: &Answer) -> CommitError {
         CommitError::ClaimLost {
             chunk: self.claim.chunk,
             table: self.plan.target.to_string(),

@@ -183,10 +183,22 @@ async fn a_lost_copy_is_unknown() {
 
 #[tokio::test]
 async fn a_refused_copy_names_the_grant() {
-    let (outcome, session) = committed(vec![(COPY, refused("003001")), ("ROLLBACK", done())], &facts()).await;
+    let lines = vec![(COPY, refused("003001")), ("ROLLBACK", done()), (STATE, state("claimed", "3"))];
+    let (outcome, session) = committed(lines, &facts()).await;
     let text = outcome.unwrap_err().to_string();
     assert!(text.contains("GRANT READ, WRITE ON STAGE") && text.contains("rolled back"), "{text}");
     assert!(session.is_over());
+}
+
+#[tokio::test]
+async fn a_copy_refused_after_somebody_else_published_tells_who_took_the_chunk() {
+    for (word, attempt) in [("published", "4"), ("claimed", "4")] {
+        let lines = vec![(COPY, refused("091016")), ("ROLLBACK", done()), (STATE, state(word, attempt))];
+        let (outcome, session) = committed(lines, &facts()).await;
+        let error = outcome.unwrap_err();
+        assert!(matches!(&error, CommitError::ClaimLost { owner, .. } if owner == "shard 1/2"), "{error}");
+        assert!(session.is_over());
+    }
 }
 
 #[tokio::test]
