@@ -92,6 +92,7 @@ const UNSEEN: [(&str, &str, &str); 3] = [
 const DOUBLED: &str = "the_rows_of_a_file_loaded_twice_are_found_at_counts_by_file";
 const DAMAGED: &str = "a_byte_changed_in_a_staged_file_is_refused_before_it_is_loaded";
 const OTHER_KEY: &str = "a_key_that_both_sides_order_differently_is_narrowed_to_chunk_and_files";
+const FLOAT: &str = "verify_sees_a_float_that_differs_in_its_last_bit";
 const VERIFY: &str = "verify_names_the_key_of_a_row_that_changed_at_the_target";
 
 pub(crate) fn trials(trials: &mut Vec<Trial>) {
@@ -105,9 +106,13 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
         table::promise(TABLE, name);
         trials.push(test(name, move || unseen(kind, level, name)));
     }
-    for (name, body) in
-        [(DOUBLED, doubled as fn() -> Body), (DAMAGED, damaged), (OTHER_KEY, other_key), (VERIFY, verify)]
-    {
+    for (name, body) in [
+        (DOUBLED, doubled as fn() -> Body),
+        (DAMAGED, damaged),
+        (OTHER_KEY, other_key),
+        (VERIFY, verify),
+        (FLOAT, float),
+    ] {
         table::promise(TABLE, name);
         trials.push(test(name, body));
     }
@@ -237,11 +242,11 @@ async fn found(kind: &'static Kind) -> Result<()> {
     expect(&status, 0, &[if kind.to_the_row { "loaded" } else { "claimed" }])?;
     // What the message says to do, done.
     if kind.to_the_row {
-        execute(
-            &stage.world.target,
-            "DELETE FROM RAW_ZONE.SALES.KEYFERRY_LEDGER WHERE CHUNK >= 0 AND STATE <> 'published'",
-        )
-        .await?;
+        let ledger = "RAW_ZONE.SALES.KEYFERRY_LEDGER";
+        let open = format!("SELECT DISTINCT RUN_ID FROM {ledger} WHERE CHUNK >= 0 AND STATE <> 'published'");
+        let run = stage.ask(&open).await?.concat().concat().replace('"', "'");
+        expect(&ended, 65, &[&format!("WHERE RUN_ID = {run}")])?;
+        execute(&stage.world.target, &format!("DELETE FROM {ledger} WHERE RUN_ID = {run}")).await?;
     }
     expect(&at_level(&stage, "run", &setup(), kind.level, &[]).await?, 0, &[])?;
     stage.expect_exact(&[changed(before)]).await?;
@@ -349,6 +354,25 @@ fn verify() -> Body {
         let ended = at_level(&stage, "verify", &setup(), "hashes", &[]).await?;
         expect(&ended, 65, &["dbo.orders2", "column NOTE", "id = 1234 (1 rows at the source)"])?;
         note("a letter of a published row", "hashes", &first_line(&ended), VERIFY);
+        stage.end(Some(broker)).await
+    })
+}
+
+fn float() -> Body {
+    Box::pin(async {
+        let stage = Stage::new().await?;
+        stage.world.fill(&[every_type::table()]).await?;
+        let broker = stage.world.start_broker(&ordinary()).await?;
+        let setup = PipelineSetup::of(&["every_type"]);
+        expect(&at_level(&stage, "run", &setup, "sums", &[]).await?, 0, &[])?;
+        let smallest = "SELECT MIN(C_FLOAT) FROM RAW_ZONE.SALES.EVERY_TYPE";
+        let before = stage.ask(smallest).await?;
+        let one_bit = "UPDATE RAW_ZONE.SALES.EVERY_TYPE SET C_FLOAT = '-1.7976931348623155e308'::FLOAT WHERE C_FLOAT < -1e300";
+        execute(&stage.world.target, one_bit).await?;
+        ensure!(stage.ask(smallest).await? != before, "the float was not changed");
+        let ended = at_level(&stage, "verify", &setup, "sums", &[]).await?;
+        expect(&ended, 65, &["dbo.every_type", "column C_FLOAT", "smallest"])?;
+        note("the last bit of a published float", "sums", &first_line(&ended), FLOAT);
         stage.end(Some(broker)).await
     })
 }

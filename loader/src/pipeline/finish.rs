@@ -27,7 +27,7 @@ use crate::{
     report::{Report, TableReport},
     snowflake::{Answer, Statements as _},
     source::SqlServer,
-    verify::{Level, check_target, observed, target_sql},
+    verify::{Level, check_extremes, check_target, extremes, extremes_sql, observed, target_sql},
     witness::{Side, Witness, WitnessError},
 };
 
@@ -140,7 +140,24 @@ async fn verify_staging(
         }
         other => other,
     }?;
+    check_floats(&table.plan, &run.staging, loading.reader.level, &witness, sessions).await?;
     Ok(chunks)
+}
+
+/// The floats, exactly: asked after everything else agrees.
+async fn check_floats(
+    plan: &TablePlan,
+    table: &TargetName,
+    level: Level,
+    witness: &Witness,
+    sessions: &mut Sessions,
+) -> Result<(), Failure> {
+    let extremes = extremes(witness);
+    let question = extremes_sql(plan, table, &extremes).filter(|_| level > Level::Counts);
+    let Some(question) = question else { return Ok(()) };
+    let answer: Answer = persist!(sessions, session => session.execute(&question))?;
+    let row = answer.rows.first().map(Vec::as_slice).unwrap_or_default();
+    Ok(check_extremes(plan, &extremes, row)?)
 }
 
 async fn check(
@@ -185,7 +202,8 @@ pub(super) async fn compare_again(
                         Err(narrow::target(&reader, &table.plan, sessions, *found).await.into())
                     }
                     other => other,
-                }
+                }?;
+                check_floats(&table.plan, &table.plan.target, level, &witness, sessions).await
             };
             until(shutdown, compared).await?;
             report.tables.push(TableReport {

@@ -26,15 +26,14 @@ pub fn gaps(columns: &[ColumnPlan], level: Level, consistency: Consistency) -> V
             all.push(format!("{what}: {}", names.join(", ")));
         }
     };
-    if level < Level::Hashes {
-        let by_length = |side: Side, column: &ColumnPlan| side.measures(column, level) == [Measure::Bytes];
-        say("only the length of values is compared (`hashes` compares the values)", &|c| {
-            by_length(Side::Target, c) && by_length(Side::Source, c)
-        });
-        say("at the target only the length of values is compared (`hashes` compares the values)", &|c| {
-            by_length(Side::Target, c) && !by_length(Side::Source, c)
-        });
-    }
+    let by_length = |side: Side, column: &ColumnPlan| side.measures(column, level) == [Measure::Bytes];
+    let more = if level < Level::Hashes { " (`hashes` compares the values)" } else { "" };
+    say(&format!("only the length of values is compared{more}"), &|c| {
+        by_length(Side::Target, c) && by_length(Side::Source, c)
+    });
+    say(&format!("at the target only the length of values is compared{more}"), &|c| {
+        by_length(Side::Target, c) && !by_length(Side::Source, c)
+    });
     say("at the target only the smallest and the largest value are compared", &|c| {
         matches!(c.source, SourceType::Real | SourceType::Float)
     });

@@ -68,6 +68,21 @@ fn items(table: &TablePlan, level: Level) -> Vec<String> {
     items
 }
 
+/// Whether the smallest and the largest float of each column are exactly the loader's. Snowflake compares: what it
+/// prints may have 15 digits only, and 17 name a float. Nothing when there are no floats.
+pub(crate) fn extremes_sql(
+    table: &TablePlan,
+    from: &TargetName,
+    extremes: &[(usize, (f64, f64))],
+) -> Option<String> {
+    let compared = |(index, (low, high)): &(usize, (f64, f64))| {
+        let name = quoted(&table.columns.get(*index)?.target_name);
+        Some(format!("MIN({name}) = '{low:.16e}'::FLOAT, MAX({name}) = '{high:.16e}'::FLOAT"))
+    };
+    let items: Vec<String> = extremes.iter().filter_map(compared).collect();
+    (!items.is_empty()).then(|| format!("SELECT {} FROM {}", items.join(", "), from.sql()))
+}
+
 /// Floats have no exact sum in SQL.
 pub(super) fn has_extremes(column: &ColumnPlan) -> bool {
     matches!(column.source, SourceType::Real | SourceType::Float)

@@ -133,7 +133,7 @@ pub fn compare(side: Side, columns: &[ColumnPlan], loader: &Witness, server: &Ob
     found
 }
 
-/// Snowflake prints a float with as few as 15 digits, so that is all that can be asked of it.
+/// Snowflake prints a float with as few as 15 digits: a first look, before Snowflake itself compares all of them.
 fn same_extremes(mine: &ColumnWitness, theirs: Option<(f64, f64)>) -> bool {
     let near = |a: f64, b: f64| a.total_cmp(&b).is_eq() || (a - b).abs() <= a.abs().max(b.abs()) * 1e-14;
     match (mine.extremes, theirs) {
