@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result};
@@ -72,6 +72,9 @@ struct State {
     keys: Vec<Key>,
     faults: Faults,
     calls: u64,
+    /// Until when a throttled caller was asked to wait, and who called all the same.
+    window: Option<Instant>,
+    impatient: u64,
 }
 
 /// A running Entra stand-in.
@@ -97,6 +100,8 @@ impl Entra {
             keys: vec![new_key()?],
             faults: Faults::default(),
             calls: 0,
+            window: None,
+            impatient: 0,
         }));
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let handler_state = Arc::clone(&state);
@@ -133,6 +138,11 @@ impl Entra {
         let key = new_key()?;
         self.lock().keys.push(key);
         Ok(())
+    }
+
+    /// How many calls came inside a window that a `Retry-After` had asked for.
+    pub fn impatient_calls(&self) -> u64 {
+        self.lock().impatient
     }
 
     /// Changes how the next answers go wrong.
@@ -221,8 +231,12 @@ fn jwks(state: &State) -> Reply {
 
 fn token(state: &mut State, call: &Call, host: &str) -> Reply {
     state.calls += 1;
+    if state.window.is_some_and(|until| Instant::now() < until) {
+        state.impatient += 1;
+    }
     if let Some((left, wait)) = state.faults.throttle.take_if(|(left, _)| *left > 0) {
         state.faults.throttle = (left > 1).then_some((left - 1, wait));
+        state.window = Some(Instant::now() + wait);
         state.faults.fired += 1;
         return refuse(
             429,
