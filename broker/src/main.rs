@@ -64,6 +64,9 @@ fn harden() -> anyhow::Result<()> {
 /// The token that the first SIGTERM or SIGINT cancels; a second one ends the process at once.
 fn stop_signals() -> anyhow::Result<CancellationToken> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // Whoever writes beyond a limit on the size of files is killed unless the signal has a taker; with one, the
+    // write fails, and the audit log says so.
+    drop(signal(SignalKind::from_raw(nix::sys::signal::Signal::SIGXFSZ as i32))?);
     let stop = CancellationToken::new();
     let stopping = stop.clone();
     tokio::spawn(async move {

@@ -20,6 +20,9 @@ use crate::{
 /// One attempt takes no longer than this.
 const ATTEMPT: Duration = Duration::from_secs(20);
 
+/// What an issuer refuses for good is asked for this rarely; a credential that is replaced ends the wait.
+const REFUSED_PAUSE: Duration = Duration::from_mins(1);
+
 /// Two attempts that callers asked for are never closer than this.
 const PACE: Duration = Duration::from_secs(1);
 
@@ -62,6 +65,7 @@ pub async fn keep_fresh(
                 }
                 Err(error) => {
                     let pause = backoff.after_failure(error.retry_after(), fastrand::f64());
+                    let pause = if error.is_permanent() { pause.max(REFUSED_PAUSE) } else { pause };
                     if backoff.failures() <= 3 {
                         warn!(grant = %slot.name(), %error, ?pause, "no token");
                     } else {

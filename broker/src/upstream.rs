@@ -290,4 +290,6 @@ fn wrong_kind(grant: &GrantName, found: &str, instead: &str) -> UpstreamError {
 }
 
 #[cfg(test)]
+mod outages;
+#[cfg(test)]
 mod tests;

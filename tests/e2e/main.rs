@@ -20,9 +20,12 @@ mod crash;
 mod happy;
 mod harness;
 mod input;
+mod live;
 mod lives;
+mod load;
 mod outages;
 mod refused;
+mod rotation;
 mod table;
 mod tiberius_judge;
 
@@ -33,6 +36,15 @@ fn main() {
     let mut arguments = env::args().skip(1);
     if let (Some("--read-rows"), Some(pipeline)) = (arguments.next().as_deref(), arguments.next()) {
         if let Err(error) = tiberius_judge::read_rows(&pipeline) {
+            eprintln!("{error:?}");
+            std::process::exit(1);
+        }
+        return;
+    }
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if let Some(("--call-broker", rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest))
+    {
+        if let Err(error) = load::call_broker(rest) {
             eprintln!("{error:?}");
             std::process::exit(1);
         }
@@ -54,6 +66,8 @@ fn main() {
     boundary::trials(&mut trials);
     contract::trials(&mut trials);
     corruption::trials(&mut trials);
+    rotation::trials(&mut trials);
+    load::trials(&mut trials);
     tiberius_judge::trials(&mut trials);
     let conclusion = libtest_mimic::run(&arguments, trials);
     // With a filter, rows are missing rightly.

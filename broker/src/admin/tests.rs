@@ -15,7 +15,7 @@ use crate::{
     renew,
     run::bearers,
     testing::{self, Fake, Handle, TOKEN, until, upstream_error},
-    upstream::{ErrorClass, UpstreamName, UpstreamStatus},
+    upstream::{ErrorClass, SecretStatus, UpstreamName, UpstreamStatus},
 };
 
 struct Admin {
@@ -121,6 +121,23 @@ async fn an_upstream_that_is_down_degrades_health_until_what_it_gave_has_ended()
 }
 
 #[tokio::test]
+async fn a_new_version_of_the_secret_that_does_not_work_degrades_health_and_is_named() {
+    let admin = Admin::start().await;
+    admin.tokens_are_held().await;
+    *admin.fake.secret.lock().unwrap() = SecretStatus {
+        version_in_use: 3,
+        newest_version: 4,
+        problem: Some("version 4 does not work".to_owned()),
+        restart_needs: Some("a new wrapped secret_id"),
+    };
+    let (status, text) = admin.ask("GET /health").await;
+    assert_eq!(status, 200, "what is held serves on");
+    for says in ["degraded", r#""version_in_use": 3"#, "version 4 does not work", "a new wrapped secret_id"] {
+        assert!(text.contains(says), "{says}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn health_is_down_while_a_token_that_policy_names_is_missing() {
     let admin = Admin::start().await;
     *admin.fake.fails.lock().unwrap() = Some(upstream_error(ErrorClass::Credential));
@@ -162,6 +179,7 @@ async fn metrics_count_grants_upstream_calls_sessions_and_seconds_to_expiry() {
     for line in [
         r#"keyferry_broker_grants_total{grant="analytics",call="OpenSession",outcome="granted"} 1"#,
         r#"keyferry_broker_denied_total{reason="not_its_grant"} 1"#,
+        r#"keyferry_broker_events_total{event="SecretIdIntercepted"} 0"#,
         r#"keyferry_broker_upstream_calls_total{call="bearer",outcome="ok"} 2"#,
         r#"keyferry_broker_sessions_open{grant="analytics"} 1"#,
         r#"keyferry_broker_seconds_to_expiry{grant="reporting"} 35"#,

@@ -127,6 +127,26 @@ fn a_grant_needs_what_it_stands_on() {
 }
 
 #[test]
+fn a_vault_field_is_a_setting_or_a_secret_and_never_both() {
+    assert_snapshot!(error_after("client_id_key: client_id", "client_id_key: client_secret"), @"broker.yaml:11:5: `client_id_key` names the Vault field `client_secret`, which `client_secret_key` names as a secret: a setting may be shown, a secret never is; give each a field of its own");
+    assert_snapshot!(error_after("user_key: sf_user", "user_key: keytab_base64"), @"broker.yaml:11:5: `user_key` names the Vault field `keytab_base64`, which `keytab_key` names as a secret: a setting may be shown, a secret never is; give each a field of its own");
+    assert_snapshot!(error_after("principal_key: mssql_spn", "principal_key: client_secret"), @"broker.yaml:7:11: `principal_key` names the Vault field `client_secret`, which `client_secret_key` names as a secret: a setting may be shown, a secret never is; give each a field of its own");
+    assert_snapshot!(error_after("host_key: mssql_server_fqdn", "host_key: client_secret"), @"broker.yaml:9:14: `host_key` names the Vault field `client_secret`, which `client_secret_key` names as a secret: a setting may be shown, a secret never is; give each a field of its own");
+}
+
+#[test]
+fn a_refresh_that_would_flood_vault_or_never_come_is_refused() {
+    let with = |refresh: &str| {
+        let path = "path: pipelines/mssql_to_snowflake";
+        parse(&GOOD.replacen(path, &format!("{path}, refresh: {refresh}"), 1))
+    };
+    assert_eq!(parse(GOOD).unwrap().vault.secret.refresh, Duration::from_mins(5));
+    assert_eq!(with("30s").unwrap().vault.secret.refresh, Duration::from_secs(30));
+    assert_snapshot!(with("10ms").unwrap_err(), @"broker.yaml:3:3: `refresh` is how often Vault is asked for a new version: write 1 second to 24 hours");
+    assert!(with("2days").is_err());
+}
+
+#[test]
 fn what_is_no_yaml_is_named_with_its_place() {
     assert_snapshot!(error_after("socket: {", "socket: {{"), @"broker.yaml:1:10: string scalar is expected here; check braces and indentation");
     assert_snapshot!(parse("").unwrap_err(), @"broker.yaml:1:1: the file ends too early; is it empty?");

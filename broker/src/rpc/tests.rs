@@ -94,15 +94,71 @@ async fn what_policy_does_not_name_is_refused_with_a_line() {
 #[tokio::test]
 async fn a_call_without_the_metadata_key_is_refused() {
     let bench = Bench::start().await;
+    let status = CredentialsClient::new(stranger(&bench).await).who_am_i(WhoAmIRequest {}).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+    assert_eq!(bench.lines("WhoAmI").len(), 1);
+}
+
+/// A channel without the client's own ways: what a stranger could send.
+async fn stranger(bench: &Bench) -> tonic::transport::Channel {
     let path = bench.socket.clone();
     let connector = tower::service_fn(move |_: tonic::transport::Uri| {
         let path = path.clone();
         async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
     });
-    let channel = tonic::transport::Endpoint::from_static("http://x").connect_with_connector(connector).await;
-    let status = CredentialsClient::new(channel.unwrap()).who_am_i(WhoAmIRequest {}).await.unwrap_err();
-    assert_eq!(status.code(), Code::Unauthenticated);
-    assert_eq!(bench.lines("WhoAmI").len(), 1);
+    tonic::transport::Endpoint::from_static("http://x").connect_with_connector(connector).await.unwrap()
+}
+
+/// Posts a message by hand, and returns gRPC's own status.
+async fn post(bench: &Bench, method: &str, encoding: Option<&str>, message: &[u8]) -> Code {
+    use http_body_util::BodyExt as _;
+    use tonic::codegen::{Service as _, http};
+    use tower::ServiceExt as _;
+    let mut request = http::Request::post(format!("http://x/{method}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header(keyferry_proto::METADATA_KEY, keyferry_proto::METADATA_VALUE);
+    if let Some(encoding) = encoding {
+        request = request.header("grpc-encoding", encoding);
+    }
+    let mut frame = vec![u8::from(encoding.is_some())];
+    frame.extend((message.len() as u32).to_be_bytes());
+    frame.extend(message);
+    let body = tonic::body::Body::new(http_body_util::Full::new(bytes::Bytes::from(frame)));
+    let mut channel = stranger(bench).await;
+    let response = channel.ready().await.unwrap().call(request.body(body).unwrap()).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let trailers = body.collect().await.unwrap().trailers().cloned().unwrap_or_default();
+    let status = parts.headers.get("grpc-status").or_else(|| trailers.get("grpc-status")).cloned().unwrap();
+    Code::from_bytes(status.as_bytes())
+}
+
+const WHO_AM_I: &str = "keyferry.v1.Credentials/WhoAmI";
+
+#[tokio::test]
+async fn reflection_and_every_other_service_are_off() {
+    let bench = Bench::start().await;
+    assert_eq!(post(&bench, WHO_AM_I, None, b"").await, Code::Ok, "the control: this is how to ask");
+    for method in [
+        "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        "grpc.channelz.v1.Channelz/GetServers",
+        "keyferry.v1.Credentials/Everything",
+    ] {
+        assert_eq!(post(&bench, method, None, b"").await, Code::Unimplemented, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_message_is_refused_unread() {
+    let bench = Bench::start().await;
+    // The head of a gzip member: what follows it could be a terabyte of zeros.
+    let bomb = [0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 3];
+    for encoding in ["gzip", "deflate", "zstd"] {
+        assert_eq!(post(&bench, WHO_AM_I, Some(encoding), &bomb).await, Code::Unimplemented, "{encoding}");
+    }
+    let refused = post(&bench, WHO_AM_I, Some("identity"), &bomb).await;
+    assert_ne!(refused, Code::Ok, "compressed, and said not to be");
 }
 
 #[tokio::test]

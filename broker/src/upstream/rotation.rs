@@ -219,3 +219,6 @@ impl Upstream {
         self.grants.values().try_for_each(|source| source.check(bundle))
     }
 }
+
+#[cfg(test)]
+mod tests;

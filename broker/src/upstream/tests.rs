@@ -21,45 +21,62 @@ use super::{
     *,
 };
 
-const APPLICATION: &str = "2b1d8f0a-6c11-4f0e-8f39-0d6f3f0c9a01";
+pub(super) const APPLICATION: &str = "2b1d8f0a-6c11-4f0e-8f39-0d6f3f0c9a01";
 const POLICY: &str = r#"path "secret/data/pipelines/a" { capabilities = ["read"] }"#;
 
 /// Vault, Entra and Snowflake, and the folder with the configuration's files.
-struct Upstreams {
-    vault: vault::Vault,
-    entra: Entra,
+pub(super) struct Upstreams {
+    pub(super) vault: vault::Vault,
+    pub(super) entra: Entra,
     snowflake: Server,
-    folder: tempfile::TempDir,
+    pub(super) folder: tempfile::TempDir,
 }
 
-async fn upstreams(fields: Value) -> Upstreams {
+/// A broker's upstreams with their renewal tasks.
+pub(super) struct Running {
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) told: tokio::sync::mpsc::Receiver<crate::events::Event>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl Running {
+    pub(super) async fn stop(self) {
+        self.shutdown.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.upstream.close().await;
+    }
+}
+
+pub(super) async fn upstreams(fields: Value) -> Upstreams {
+    upstreams_with(fields, Duration::from_hours(1), |_| ()).await
+}
+
+pub(super) async fn upstreams_with(
+    fields: Value,
+    token_life: Duration,
+    change: impl FnOnce(&mut Role),
+) -> Upstreams {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new("test").unwrap();
     authority.write_pem(&folder.path().join("ca.pem")).unwrap();
     let tls = || authority.server(&["127.0.0.1"]).unwrap();
     let vault = vault::Vault::start(tls()).await.unwrap();
     vault.write_policy("keyferry", POLICY).unwrap();
-    let role = Role {
+    let mut role = Role {
         token_ttl: Duration::from_mins(1),
         token_max_ttl: Duration::from_hours(1),
         secret_id_num_uses: 0,
         secret_id_ttl: Duration::ZERO,
         policies: vec!["keyferry".to_owned()],
     };
+    change(&mut role);
     write(folder.path(), "role-id", &vault.create_role("keyferry", role));
     write(folder.path(), "secret-id", &vault.issue_secret_id("keyferry").unwrap());
     vault.put("secret", "pipelines/a", fields);
-    let entra =
-        Entra::start(tls(), "contoso.example", &["api://snowflake"], Duration::from_hours(1)).await.unwrap();
-    entra.register(Application {
-        client_id: APPLICATION.to_owned(),
-        object_id: "object-1".to_owned(),
-        secrets: vec![ClientSecret {
-            value: "the-client-secret".to_owned(),
-            expires: SystemTime::now() + Duration::from_hours(1),
-        }],
-        roles: Vec::new(),
-    });
+    let entra = Entra::start(tls(), "contoso.example", &["api://snowflake"], token_life).await.unwrap();
+    register(&entra, &["the-client-secret"]);
     let snowflake = Server::start(|_| {
         Reply::Json(
             200,
@@ -72,6 +89,20 @@ async fn upstreams(fields: Value) -> Upstreams {
     Upstreams { vault, entra, snowflake, folder }
 }
 
+/// The application with exactly these secrets.
+pub(super) fn register(entra: &Entra, secrets: &[&str]) {
+    let hour = SystemTime::now() + Duration::from_hours(1);
+    entra.register(Application {
+        client_id: APPLICATION.to_owned(),
+        object_id: "object-1".to_owned(),
+        secrets: secrets
+            .iter()
+            .map(|value| ClientSecret { value: (*value).to_owned(), expires: hour })
+            .collect(),
+        roles: Vec::new(),
+    });
+}
+
 fn write(folder: &Path, name: &str, text: &str) {
     let path = folder.join(name);
     fs::write(&path, text).unwrap();
@@ -79,7 +110,7 @@ fn write(folder: &Path, name: &str, text: &str) {
 }
 
 impl Upstreams {
-    fn config(&self, kerberos: Option<(&Path, &Path)>) -> Config {
+    pub(super) fn config(&self, kerberos: Option<(&Path, &Path)>) -> Config {
         let mut grants = json!({ "analytics": { "snowflake": {
             "account": "myorg-myaccount", "url": self.snowflake.url, "ca_file": self.snowflake.ca(),
             "user_key": "sf_user", "roles": ["LOADER", "READER"], "warehouses": ["LOAD_WH"],
@@ -104,6 +135,20 @@ impl Upstreams {
         Config::parse(&config.to_string(), Path::new("broker.yaml"), self.folder.path()).unwrap()
     }
 
+    /// Starts the broker's side with its renewal tasks, looking for new versions this often.
+    pub(super) async fn run(&self, mut config: Config, refresh: Duration) -> Running {
+        config.vault.secret.refresh = refresh;
+        let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
+        let (events, told) = crate::events::channel();
+        let started = Upstream::start(&config, &tasks, &shutdown, &CancellationToken::new(), events).await;
+        Running { upstream: started.unwrap().unwrap(), told, tasks, shutdown }
+    }
+
+    /// Writes the next version of the secret.
+    pub(super) fn put(&self, fields: &Value) -> u64 {
+        self.vault.put("secret", "pipelines/a", fields.clone())
+    }
+
     async fn start(&self, config: &Config) -> Result<Arc<Upstream>, UpstreamError> {
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let (events, _) = crate::events::channel();
@@ -115,12 +160,12 @@ impl Upstreams {
     }
 }
 
-fn fields() -> Value {
+pub(super) fn fields() -> Value {
     json!({ "sf_user": "SVC_LOADER", "tenant_id": "contoso.example", "client_id": APPLICATION,
         "client_secret": "the-client-secret", "host": "sql01.keyferry.test" })
 }
 
-fn name(text: &str) -> GrantName {
+pub(super) fn name(text: &str) -> GrantName {
     text.parse().unwrap()
 }
 
@@ -200,4 +245,25 @@ async fn a_wrong_client_secret_is_named_with_entras_number() {
     let status = upstream.status();
     let entra = status.iter().find(|s| s.name == UpstreamName::Entra).unwrap();
     assert!(!entra.ok && entra.last_code.as_deref() == Some("AADSTS7000215"));
+}
+
+#[tokio::test]
+async fn a_stop_in_the_middle_of_the_start_gives_the_vault_token_back() {
+    let upstreams = upstreams(fields()).await;
+    // Each answer of Vault takes a while, so that the stop falls into the login, and then behind it.
+    upstreams.vault.faults(|faults| faults.latency = Duration::from_millis(300));
+    for after in [Duration::from_millis(100), Duration::from_millis(450)] {
+        let logins = upstreams.vault.logins();
+        let (tasks, end, stop) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let (events, _told) = crate::events::channel();
+        let config = upstreams.config(None);
+        let stopping = async {
+            tokio::time::sleep(after).await;
+            stop.cancel();
+        };
+        let (started, ()) = tokio::join!(Upstream::start(&config, &tasks, &end, &stop, events), stopping);
+        assert!(started.unwrap().is_none(), "it does not serve");
+        assert_eq!(upstreams.vault.logins(), logins + 1, "the token had been made");
+        assert!(upstreams.vault.live_tokens().is_empty(), "it is given back");
+    }
 }

@@ -266,8 +266,9 @@ impl Token {
     /// At two thirds of the lease, give or take a twentieth.
     fn renew_in(&self) -> Duration {
         let due = self.lease.mul_f64(2.0 / 3.0 + (fastrand::f64() - 0.5) / 10.0);
-        // A renewed lease that is short already says that the maximum life is near.
-        let due = if self.is_near_its_maximum() { due.min(Duration::from_secs(5)) } else { due };
+        // A renewed lease that is short already says that the maximum life is near: only a login helps, and waiting
+        // for it gains nothing.
+        let due = if self.is_near_its_maximum() { Duration::ZERO } else { due };
         due.saturating_sub(self.obtained.elapsed()).max(Duration::from_millis(200))
     }
 

@@ -110,6 +110,16 @@ impl Vault {
         self.lock().logins
     }
 
+    /// How many logins were tried, whatever came of them.
+    pub fn login_attempts(&self) -> u64 {
+        self.lock().login_attempts
+    }
+
+    /// How often a secret's data were read.
+    pub fn reads(&self) -> u64 {
+        self.lock().reads
+    }
+
     /// How many renewals succeeded.
     pub fn renewals(&self) -> u64 {
         self.lock().renewals

@@ -86,6 +86,7 @@ fn login(store: &mut Store, call: &Call, mount: &str, body: &Value) -> Reply {
     if call.method != Method::POST && call.method != Method::PUT {
         return errors(405, &["unsupported operation"]);
     }
+    store.login_attempts += 1;
     let field = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     if field("role_id").is_empty() {
         return errors(400, &["missing role_id"]);
@@ -181,7 +182,10 @@ fn engine(store: &mut Store, call: &Call, path: &str, capability: &str, body: &V
     };
     let key = (mount.to_owned(), name.trim_end_matches('/').to_owned());
     match (kind, capability) {
-        ("data", "read") => read(store, &key, call),
+        ("data", "read") => {
+            store.reads += 1;
+            read(store, &key, call)
+        }
         ("data", "update") => write(store, &key, body),
         ("data", "delete") => {
             if let Some(version) = store.kv.get_mut(&key).and_then(|entry| entry.versions.last_mut()) {

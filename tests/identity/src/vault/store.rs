@@ -88,6 +88,8 @@ pub(super) struct Store {
     pub(super) policies: BTreeMap<String, Vec<Rule>>,
     pub(super) faults: Faults,
     pub(super) logins: u64,
+    pub(super) login_attempts: u64,
+    pub(super) reads: u64,
     pub(super) renewals: u64,
 }
 
@@ -112,6 +114,8 @@ impl Store {
             policies: BTreeMap::new(),
             faults: Faults::default(),
             logins: 0,
+            login_attempts: 0,
+            reads: 0,
             renewals: 0,
         }
     }
