@@ -310,6 +310,23 @@ pub(crate) async fn dial(socket: &Path) -> Client {
     connect::connect(&address).await.unwrap()
 }
 
+/// Appends a row to the table of faults that the test run prints at its end: `faults.jsonl` in `KEYFERRY_RESULTS`, or
+/// in `results` of the build folder.
+pub(crate) fn fault_row(fault: &str, happened: &str, test: &str) {
+    use std::io::Write as _;
+    let built = || {
+        let own = std::env::current_exe().unwrap();
+        let profile = own.ancestors().find(|path| path.ends_with("debug") || path.ends_with("release"));
+        profile.and_then(Path::parent).map(|target| target.join("results"))
+    };
+    let Some(folder) = std::env::var_os("KEYFERRY_RESULTS").map(PathBuf::from).or_else(built) else { return };
+    fs::create_dir_all(&folder).unwrap();
+    let row = [("fault", fault), ("what happened", happened), ("test", test)];
+    let line = serde_json::to_string(&row).unwrap() + "\n";
+    let file = fs::OpenOptions::new().create(true).append(true).open(folder.join("faults.jsonl"));
+    file.unwrap().write_all(line.as_bytes()).unwrap();
+}
+
 /// Waits until a condition holds; fails after ten seconds.
 pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
     for _ in 0..1000 {

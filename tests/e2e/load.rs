@@ -2,7 +2,12 @@
 
 mod callers;
 
-use std::{fs, os::unix::net::UnixStream, process::Command, time::Duration};
+use std::{
+    fs,
+    os::unix::{net::UnixStream, process::CommandExt as _},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use keyferry_e2e::{
@@ -97,7 +102,7 @@ async fn thousand() -> Result<()> {
     ensure!(lines == 1000, "{lines} lines in the audit log");
     row(
         "1,000 callers at once, one key",
-        &format!("1,000 served, 1 call to Entra, 1,000 audit lines (p99 {} ms)", all.p99_ms),
+        &format!("1,000 served, 1 call to Entra, 1,000 audit lines (p99 {:.0} ms)", all.p99_ms),
         0,
     );
     stage.end(Some(broker.process)).await
@@ -151,9 +156,13 @@ async fn client(world: &World) -> Result<Client> {
     Ok(connect::connect(&address).await?)
 }
 
-/// Changes a limit of a running process.
-fn limit(process: &Process, limit: &str) -> Result<()> {
-    let output = Command::new("prlimit").args(["--pid", &process.id().to_string(), limit]).output();
+/// Changes a soft limit of a running process, as its own user: root without CAP_SYS_RESOURCE may not.
+fn limit(process: &Process, user: User, limit: &str) -> Result<()> {
+    let mut command = Command::new("prlimit");
+    if user != User::current() {
+        command.uid(user.uid).gid(user.gid);
+    }
+    let output = command.args(["--pid", &process.id().to_string(), limit]).output();
     let output = output.context("run prlimit (util-linux)")?;
     ensure!(output.status.success(), "{limit}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
@@ -165,7 +174,7 @@ async fn descriptors() -> Result<()> {
     let broker = broker(world, "connections_per_uid: 1000").await?;
     client(world).await?.who_am_i(WhoAmIRequest {}).await?;
     let open = fs::read_dir(format!("/proc/{}/fd", broker.process.id()))?.count();
-    limit(&broker.process, &format!("--nofile={}:4096", open + 10))?;
+    limit(&broker.process, world.users.broker, &format!("--nofile={}:", open + 10))?;
     let crowd: Vec<UnixStream> =
         (0..80).map(|_| UnixStream::connect(world.socket())).collect::<Result<_, _>>()?;
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -198,7 +207,7 @@ async fn disk() -> Result<()> {
     broker.until_health("a token is held", |health| health["status"] == "ok").await?;
     let log = world.dir.join("broker").join("audit.log");
     let (size, lines) = (fs::metadata(&log)?.len(), audit(world)?.len());
-    limit(&broker.process, &format!("--fsize={}:unlimited", size + 40))?;
+    limit(&broker.process, world.users.broker, &format!("--fsize={}:", size + 40))?;
     for _ in 0..20 {
         let status = client.who_am_i(WhoAmIRequest {}).await.err().context("granted without a line")?;
         ensure!(status.message().contains("nothing is granted"), "{status}");
@@ -207,7 +216,7 @@ async fn disk() -> Result<()> {
     let health = broker.health().await?;
     ensure!(health["status"] == "down" && health["audit_writable"] == false, "{health:#}");
 
-    limit(&broker.process, "--fsize=unlimited:unlimited")?;
+    limit(&broker.process, world.users.broker, "--fsize=unlimited:")?;
     client.who_am_i(WhoAmIRequest {}).await.context("there is room again")?;
     broker.until_health("health is well again", |health| health["audit_writable"] == true).await?;
     let after = audit(world)?;

@@ -286,6 +286,8 @@ impl Exchange {
 }
 
 #[cfg(test)]
+mod impostor;
+#[cfg(test)]
 pub(super) mod realm;
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,7 @@ use crate::{
     metrics::Metrics,
     policy::{Permit, Policy},
     renew,
-    testing::until,
+    testing::{fault_row, until},
 };
 
 const NEVER: Duration = Duration::from_hours(24);
@@ -62,6 +62,11 @@ async fn an_entra_that_asks_for_a_minute_of_silence_gets_it_and_callers_the_held
     end.cancel();
     keeping.await.unwrap();
     running.stop().await;
+    fault_row(
+        "Entra 429, Retry-After: 60",
+        "no call inside the window; the held token served to its true end, then UNAVAILABLE",
+        "an_entra_that_asks_for_a_minute_of_silence_gets_it_and_callers_the_held_token_to_its_end",
+    );
 }
 
 #[tokio::test]
@@ -90,6 +95,11 @@ async fn an_entra_that_fails_with_503_is_asked_again_and_the_held_token_serves_m
     end.cancel();
     keeping.await.unwrap();
     running.stop().await;
+    fault_row(
+        "Entra 503",
+        "asked again after a pause; the held token served meanwhile",
+        "an_entra_that_fails_with_503_is_asked_again_and_the_held_token_serves_meanwhile",
+    );
 }
 
 #[tokio::test]
@@ -124,6 +134,11 @@ async fn a_lapsed_client_secret_is_permanent_by_oauths_word_and_is_not_shown_aga
     end.cancel();
     keeping.await.unwrap();
     running.stop().await;
+    fault_row(
+        "client secret lapsed (7000222) or wrong (7000215)",
+        "permanent by invalid_client, printed with the number, shown once a minute at most",
+        "a_lapsed_client_secret_is_permanent_by_oauths_word_and_is_not_shown_again_and_again",
+    );
 }
 
 #[tokio::test]
@@ -142,4 +157,9 @@ async fn the_vault_token_is_replaced_by_a_login_before_its_longest_life_ends() {
     assert!(upstreams.vault.logins() >= 3 && upstreams.vault.renewals() >= 1);
     assert_eq!(upstreams.vault.login_attempts(), upstreams.vault.logins(), "none was refused");
     running.stop().await;
+    fault_row(
+        "Vault token near its max TTL",
+        "a login before it ends; never a moment without a token",
+        "the_vault_token_is_replaced_by_a_login_before_its_longest_life_ends",
+    );
 }

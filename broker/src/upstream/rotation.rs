@@ -96,18 +96,30 @@ impl Rotation {
         self.events.tell(Event::SecretVersionTaken(detail));
     }
 
+    /// The version in use is the newest one.
+    fn settled(&self, version: u64) {
+        let mut status = self.noted();
+        (status.newest_version, status.problem) = (version, None);
+    }
+
     fn refused_version(&self, version: u64, errors: &[UpstreamError]) {
+        let refused = errors.iter().any(UpstreamError::is_permanent);
+        let found = if refused { "does not work" } else { "could not be tried yet" };
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         let problem =
-            format!("version {version} does not work, the one before it stays in use: {}", errors.join("; "));
+            format!("version {version} {found}, the one before it stays in use: {}", errors.join("; "));
         let mut status = self.noted();
         status.newest_version = version;
         if status.problem.as_ref() == Some(&problem) {
-            tracing::debug!(problem, "still not working");
+            tracing::debug!(problem, "still not in use");
             return;
         }
-        tracing::error!(problem, "a new version of the secret does not work");
-        self.events.tell(Event::SecretVersionRefused(problem.clone()));
+        if refused {
+            tracing::error!(problem, "a new version of the secret is refused");
+            self.events.tell(Event::SecretVersionRefused(problem.clone()));
+        } else {
+            tracing::warn!(problem, "a new version of the secret is not in use yet");
+        }
         status.problem = Some(problem);
     }
 
@@ -145,16 +157,17 @@ impl Upstream {
                 () = shutdown.cancelled() => return,
                 looked = self.look(&mut candidate, why) => looked,
             };
-            match looked {
-                Ok(true) => backoff.reset(),
-                Ok(false) => earliest = Instant::now() + backoff.after_failure(None, fastrand::f64()),
-                Err(error) => {
-                    tracing::warn!(%error, "Vault was not asked for a new version of the secret");
-                    earliest = Instant::now() + backoff.after_failure(error.retry_after(), fastrand::f64());
-                }
+            let asked = looked.as_ref().err().and_then(UpstreamError::retry_after);
+            if let Err(error) = &looked {
+                tracing::warn!(%error, "no new version of the secret could be looked for");
             }
             if why == Why::Time {
                 due = Instant::now() + self.rotation.next();
+                backoff.reset();
+            } else if matches!(looked, Ok(true)) {
+                backoff.reset();
+            } else {
+                earliest = Instant::now() + backoff.after_failure(asked, fastrand::f64());
             }
         }
     }
@@ -167,6 +180,7 @@ impl Upstream {
         let is_new = newest.version() != candidate.as_ref().map_or(in_use, |held| held.version());
         if newest.version() == in_use {
             *candidate = None;
+            self.rotation.settled(in_use);
             return Ok(false);
         }
         *candidate = Some(Arc::clone(&newest));

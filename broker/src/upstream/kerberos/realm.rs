@@ -126,13 +126,26 @@ impl Realm {
         let mut command = Command::new("krb5kdc");
         self.environment(command.args(["-n", "-r", REALM]));
         self.kdc = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-        let profile = fs::read_to_string(self.folder.join("krb5.conf")).unwrap();
-        let address = profile.split("\n  kdc = ").nth(1).unwrap().lines().next().unwrap().to_owned();
+        let address = self.address();
         let deadline = Instant::now() + Duration::from_secs(10);
         while std::net::TcpStream::connect(&address).is_err() {
             assert!(Instant::now() < deadline, "the KDC does not listen on {address}");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Where the KDC listens, or somebody in its place.
+    pub(in crate::upstream) fn address(&self) -> String {
+        let profile = fs::read_to_string(self.folder.join("krb5.conf")).unwrap();
+        profile.split("\n  kdc = ").nth(1).unwrap().lines().next().unwrap().to_owned()
+    }
+
+    /// Runs one of Kerberos' own programs with the operator's profile alone, and a cache of its own.
+    pub(in crate::upstream) fn tool(&self, program: &str, arguments: &[&str]) -> bool {
+        let cache = format!("FILE:{}", self.folder.join("tool.cache").display());
+        let mut command = Command::new(program);
+        self.environment(command.args(arguments)).env("KRB5CCNAME", cache).stdin(Stdio::null());
+        command.output().unwrap().status.success()
     }
 
     fn run(&self, command: &mut Command) {

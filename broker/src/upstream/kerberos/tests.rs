@@ -5,10 +5,14 @@ use std::{fs::File, io::Read as _};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    impostor::Impostor,
     realm::{CLIENT, REALM, Realm, SERVICE, accept, in_realm},
     *,
 };
-use crate::upstream::{RelayStep, relay::Relay, status::Board, ticket::Kerberos};
+use crate::{
+    testing::fault_row,
+    upstream::{RelayStep, relay::Relay, status::Board, ticket::Kerberos},
+};
 
 /// The name under which the test harness knows a test of this file.
 macro_rules! name {
@@ -122,6 +126,11 @@ fn a_ticket_is_renewed_past_half_of_its_life_and_survives_a_kdc_that_is_away() {
             let (_relay, step) = begin(&kerberos, SERVICE).await.unwrap();
             accept(&step.token).unwrap();
         });
+        fault_row(
+            "KDC down",
+            "exchanges go on with the ticket and the service tickets that are held",
+            "a_ticket_is_renewed_past_half_of_its_life_and_survives_a_kdc_that_is_away",
+        );
     });
 }
 
@@ -199,6 +208,52 @@ fn a_process_with_other_threads_and_another_profile_is_refused() {
         assert!(error.to_string().contains("first thing in `main`"), "{error}");
         let error = set_profile(&realm.config().tmpfs, Path::new("/no/such/profile")).err().unwrap();
         assert!(error.to_string().contains("kerberos.krb5_conf"), "{error}");
+    });
+}
+
+#[test]
+fn what_an_impostor_of_the_kdc_says_is_bounded_and_a_skewed_clock_is_named() {
+    in_realm(name!(what_an_impostor_of_the_kdc_says_is_bounded_and_a_skewed_clock_is_named), |realm| {
+        run(async {
+            let kerberos = start(realm).await.unwrap();
+            realm.stop_kdc();
+            {
+                let _generic = Impostor::start(&realm.address(), 60, &"SENTINEL ".repeat(6000));
+                let error = begin(&kerberos, SERVICE).await.err().unwrap().to_string();
+                assert!(!error.contains("SENTINEL") && error.len() < 600, "{error}");
+            }
+            let _skewed = Impostor::start(&realm.address(), 37, "SENTINEL");
+            let error = begin(&kerberos, SERVICE).await.err().unwrap();
+            assert_eq!(error.class(), ErrorClass::Clock, "{error}");
+            assert!(error.to_string().contains("set the clock"), "{error}");
+        });
+        fault_row(
+            "KDC and broker more than 5 minutes apart (KRB5 37)",
+            "an error of its own class that says to set the clock",
+            "what_an_impostor_of_the_kdc_says_is_bounded_and_a_skewed_clock_is_named",
+        );
+    });
+}
+
+#[test]
+fn a_spoofed_reverse_name_changes_no_principal() {
+    in_realm(name!(a_spoofed_reverse_name_changes_no_principal), |realm| {
+        // The reverse name of this address is `localhost` on every machine: it stands for what a spoofed PTR says.
+        let (asked, spoofed) = ("127.0.0.1:1433", "localhost");
+        let keytab = realm.folder.join("client.keytab");
+        assert!(realm.tool("kinit", &["-k", "-t", keytab.to_str().unwrap(), CLIENT]));
+        run(async {
+            let kerberos = start(realm).await.unwrap();
+            realm.stop_kdc();
+            let kdc = Impostor::start(&realm.address(), 7, "");
+            // The control: with the operator's profile alone, whose `rdns` is on, the name is turned.
+            assert!(!realm.tool("kvno", &["-S", "MSSQLSvc", "127.0.0.1"]));
+            assert!(kdc.was_asked_for(spoofed), "the control was not fooled");
+            drop(kdc);
+            let kdc = Impostor::start(&realm.address(), 7, "");
+            assert!(begin(&kerberos, &format!("MSSQLSvc/{asked}")).await.is_err());
+            assert!(kdc.was_asked_for(asked) && !kdc.was_asked_for(spoofed));
+        });
     });
 }
 

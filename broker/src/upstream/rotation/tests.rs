@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::SecretStatus;
 use crate::{
     events::Event,
-    testing::until,
+    testing::{fault_row, until},
     upstream::{
         ErrorClass, Upstream,
         kerberos::realm::{CLIENT, Realm, accept, in_realm},
@@ -99,6 +99,11 @@ async fn a_refused_credential_has_vault_asked_at_once_and_by_one_however_many_we
     in_use(&upstream, 2).await;
     assert!(upstream.bearer(&analytics).await.is_ok());
     running.stop().await;
+    fault_row(
+        "client secret refused in mid-run, a new one in Vault",
+        "one paced look at Vault for 50 refusals; the new secret is in use",
+        "a_refused_credential_has_vault_asked_at_once_and_by_one_however_many_were_refused",
+    );
 }
 
 #[tokio::test]
@@ -152,6 +157,11 @@ async fn a_vault_that_is_sealed_or_forgets_its_tokens_stops_nothing_and_costs_on
     assert_eq!(upstreams.vault.reads(), reads, "a refused token reads nothing");
     assert!(upstream.bearer(&analytics).await.is_ok(), "what was read from Vault serves on");
     running.stop().await;
+    fault_row(
+        "Vault sealed; tokens revoked (403); secret_id used up",
+        "tokens and settings served on; one login; no loop of refused logins",
+        "a_vault_that_is_sealed_or_forgets_its_tokens_stops_nothing_and_costs_one_login",
+    );
 }
 
 /// The keytab of one key, with another version number and a key that no KDC has.
@@ -218,6 +228,11 @@ fn a_new_keytab_is_taken_when_the_kdc_gives_a_ticket_for_it_and_a_refused_one_ch
         assert_eq!(realm.keytabs().len(), 2);
         running.stop().await;
         assert!(realm.keytabs().is_empty());
+        fault_row(
+            "kvno bump; a directory that lags behind; an old keytab",
+            "taken after its first ticket; newest key first, then the one before; a refused keytab changes nothing",
+            "a_new_keytab_is_taken_when_the_kdc_gives_a_ticket_for_it_and_a_refused_one_changes_nothing",
+        );
     });
 }
 
@@ -239,5 +254,10 @@ fn a_kdc_that_refuses_the_key_in_mid_run_has_vault_asked_at_once() {
         in_use(&upstream, 2).await;
         exchange(&upstream).await;
         running.stop().await;
+        fault_row(
+            "KDC refuses the key in mid-run, a new keytab in Vault",
+            "Vault asked at once, the new keytab in use",
+            "a_kdc_that_refuses_the_key_in_mid_run_has_vault_asked_at_once",
+        );
     });
 }

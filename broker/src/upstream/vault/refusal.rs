@@ -49,7 +49,7 @@ pub(super) fn refusal(attempted: &str, answer: &Answer) -> UpstreamError {
         403 if login => (
             ErrorClass::Denied,
             "the login is denied",
-            "check the role's `secret_id_bound_cidrs` and `token_bound_cidrs` against this host",
+            "check the role's `secret_id_bound_cidrs` and `token_bound_cidrs` against this host, and `vault.namespace`",
         ),
         404 if login => (
             ErrorClass::NotFound,

@@ -9,7 +9,10 @@ use std::{
 use serde_json::{Value, json};
 
 use super::*;
-use crate::upstream::http::server::{Reply, Seen, Server};
+use crate::{
+    testing::fault_row,
+    upstream::http::server::{Reply, Seen, Server},
+};
 
 struct Bench {
     server: Server,
@@ -101,6 +104,11 @@ async fn a_refused_secret_id_is_shown_once_and_again_only_when_its_file_changes(
     fs::write(&file, "a-new-one").unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
     bench.vault.log_in().await.unwrap();
+    fault_row(
+        "secret_id exhausted",
+        "permanent: shown once, and again only when its file changes",
+        "a_refused_secret_id_is_shown_once_and_again_only_when_its_file_changes",
+    );
 }
 
 #[tokio::test]
@@ -129,6 +137,21 @@ async fn each_status_has_its_class() {
         let text = error.to_string();
         assert!(text.contains(says) && !text.contains("SENTINEL"), "{text}");
     }
+    fault_row(
+        "Vault 503, 500, 429, 472, 473, 400, 404",
+        "each named with its class and what to do; nothing of the answer repeated",
+        "each_status_has_its_class",
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_namespace_is_permanent_and_named() {
+    for status in [403, 404] {
+        let bench = bench(false, move |_| error(status, "SENTINEL")).await;
+        let error = bench.vault.log_in().await.unwrap_err();
+        assert!(error.is_permanent() && error.to_string().contains("`vault.namespace`"), "{error}");
+    }
+    fault_row("Vault namespace wrong", "permanent, named", "a_wrong_namespace_is_permanent_and_named");
 }
 
 #[tokio::test]
@@ -202,6 +225,11 @@ async fn a_replica_that_is_behind_is_asked_again_with_the_index_it_should_reach(
     bench.vault.read_bundle().await.unwrap();
     let last = bench.server.seen().pop().unwrap();
     assert_eq!(last.header("x-vault-index"), "index-42");
+    fault_row(
+        "Vault 412, a replica that is behind",
+        "asked again with the index, four times at most",
+        "a_replica_that_is_behind_is_asked_again_with_the_index_it_should_reach",
+    );
 }
 
 #[tokio::test]
@@ -294,6 +322,11 @@ async fn a_wrapping_token_that_was_used_or_made_elsewhere_is_an_alarm_and_nothin
         assert!(matches!(bench.told.try_recv(), Ok(Event::SecretIdIntercepted(_))));
         assert!(bench.told.try_recv().is_err(), "one alarm for one delivery");
     }
+    fault_row(
+        "wrapping token used by somebody else, or made elsewhere",
+        "an alarm; nothing is unwrapped",
+        "a_wrapping_token_that_was_used_or_made_elsewhere_is_an_alarm_and_nothing_is_unwrapped",
+    );
 }
 
 #[tokio::test]
