@@ -49,8 +49,8 @@ pub enum AuditError {
         "the record of this decision is longer than a line of the audit log may be, so nothing is granted"
     )]
     TooLong,
-    /// The broker is stopping.
-    #[error("the audit log is closed because the broker is stopping")]
+    /// Nobody writes the log any more.
+    #[error("the audit log is closed, so nothing is granted; the broker is stopping, or has to be restarted")]
     Closed,
 }
 
@@ -171,8 +171,12 @@ impl AuditLog {
             record.detail.push_str(" (cut)");
         }
         let (done, answer) = oneshot::channel();
-        self.jobs.send(Job { record, done }).await.map_err(|_| AuditError::Closed)?;
-        answer.await.map_err(|_| AuditError::Closed)?
+        let closed = || {
+            self.writable.store(false, Ordering::Relaxed);
+            AuditError::Closed
+        };
+        self.jobs.send(Job { record, done }).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
     }
 
     /// False after a line could not be written, until one could.

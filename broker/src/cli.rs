@@ -69,7 +69,11 @@ pub(crate) fn log_to_stderr() {
                          vaultrs=warn,rustify=warn";
     let wanted = std::env::var("KEYFERRY_LOG").unwrap_or_else(|_| "info".to_owned());
     let filter = EnvFilter::new(format!("{wanted},{QUIET}"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that cannot be written (its disk is full) must not end the thread that wanted to write it.
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     if std::io::stderr().is_terminal() { log.init() } else { log.json().init() }
 }
 

@@ -21,7 +21,6 @@ use crate::{
 
 const OFTEN: (&str, &str) =
     ("path: pipelines/mssql_to_snowflake", "path: pipelines/mssql_to_snowflake, refresh: 1s");
-const WRAPPED: (&str, &str) = ("secret_id_file: secret-id", "secret_id_file: secret-id, wrapped: true");
 
 pub(crate) fn trials(trials: &mut Vec<Trial>) {
     table::promise(
@@ -144,10 +143,10 @@ async fn wrapped() -> Result<()> {
     let world = &stage.world;
     let deliver = || -> Result<BrokerSetup> {
         let wrapping = world.vault.wrap_secret_id("loader", Duration::from_secs(600))?;
-        Ok(BrokerSetup { secret_id: Some(wrapping), ..ordinary() })
+        Ok(BrokerSetup { secret_id: Some(wrapping), wrapped: true, ..ordinary() })
     };
     let setup = deliver()?;
-    let config = configure(world, &setup, &[WRAPPED])?;
+    let config = configure(world, &setup, &[])?;
     let broker = serve(world, &config).await?;
     let needs = broker.health().await?["secret"]["restart_needs"].as_str().unwrap_or_default().to_owned();
     ensure!(needs.contains("a new wrapped secret_id"), "health does not say what a restart needs: {needs:?}");
@@ -164,7 +163,7 @@ async fn wrapped() -> Result<()> {
     ensure!(alarms(world)? == 1, "the alarm is not in the audit log");
 
     // A token that wraps something else is no secret_id, and is not unwrapped.
-    let config = configure(world, &deliver()?, &[WRAPPED])?;
+    let config = configure(world, &deliver()?, &[])?;
     let broker = serve(world, &config).await?;
     ensure!(alarms(world)? == 1, "a good delivery raises no alarm");
     table::row(
