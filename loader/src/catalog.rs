@@ -126,16 +126,22 @@ pub struct Database {
     pub name: String,
     /// Whether SNAPSHOT transactions are allowed.
     pub snapshot_allowed: bool,
+    /// The database that it is a snapshot of.
+    pub snapshot_of: Option<String>,
+    /// When it was made, by the server's clock.
+    pub created: Option<String>,
 }
 
 /// Asks about the database.
 pub async fn database(catalog: &mut impl Catalog, pipeline: &Pipeline) -> Result<Database, CatalogError> {
-    let about = &pipeline.source.database;
+    let about = pipeline.source.database_snapshot.as_ref().unwrap_or(&pipeline.source.database);
     let rows = ask(catalog, about, sql::DATABASE).await?;
     let row = rows.first().ok_or_else(|| answer(about, "sys.databases has no row for it"))?;
     Ok(Database {
         name: text(row, 0).unwrap_or(about).to_owned(),
         snapshot_allowed: text(row, 1) == Some("1"),
+        snapshot_of: text(row, 2).map(str::to_owned),
+        created: text(row, 3).map(str::to_owned),
     })
 }
 
@@ -306,9 +312,11 @@ fn flag(row: &[Option<String>], at: usize) -> bool {
 pub mod sql {
     use crate::model::TableName;
 
-    /// Whether SNAPSHOT is allowed: 1 is ON.
-    pub const DATABASE: &str =
-        "SELECT name, snapshot_isolation_state FROM sys.databases WHERE name = DB_NAME()";
+    /// Whether SNAPSHOT is allowed (1 is ON); and of a database snapshot its source and its moment.
+    pub const DATABASE: &str = "SELECT d.name, d.snapshot_isolation_state, s.name, \
+                                CONVERT(varchar(30), d.create_date, 126) FROM sys.databases AS d \
+                                LEFT JOIN sys.databases AS s ON s.database_id = d.source_database_id \
+                                WHERE d.name = DB_NAME()";
     /// Version and engine edition (5 and 8 are Azure).
     pub const VERSION: &str = "SELECT CAST(SERVERPROPERTY('ProductVersion') AS nvarchar(128)), \
                                CAST(SERVERPROPERTY('EngineEdition') AS int)";

@@ -95,14 +95,41 @@ pub enum Encryption {
 pub enum Consistency {
     /// Each chunk is one SNAPSHOT transaction.
     PerChunk,
+    /// All chunks at one point: every connection's SNAPSHOT transaction begins under one lock on all tables.
+    PerRunBarrier,
+    /// All chunks at one point: a database snapshot.
+    PerRunSnapshot,
     /// Whatever READ COMMITTED shows; the source then bears no witness.
     ReadCommitted,
 }
 
 impl Consistency {
+    /// What is true of a [`Consistency::PerRunBarrier`] that was not kept to the end.
+    pub const PARTED: &'static str = "one point in time was asked for and not kept throughout: a connection was lost, or the run was continued by \
+         another process. Each chunk is one SNAPSHOT transaction, exact at its own moment; a row whose key changed \
+         between two moments can be missed or seen twice";
+
+    /// Whether the source can be asked about a chunk after its rows were read.
+    pub fn bears_witness(self) -> bool {
+        self != Self::ReadCommitted
+    }
+
+    /// Whether SNAPSHOT transactions are needed.
+    pub fn needs_snapshot_isolation(self) -> bool {
+        matches!(self, Self::PerChunk | Self::PerRunBarrier)
+    }
+
     /// One sentence that claims no more than is true.
     pub fn statement(self) -> &'static str {
         match self {
+            Self::PerRunBarrier => {
+                "all chunks at one point in time: writers of these tables wait for a moment, in which every connection \
+                 begins its SNAPSHOT transaction. Chunks that are left after a lost connection or a crash are read at \
+                 moments of their own, and the report names them"
+            }
+            Self::PerRunSnapshot => {
+                "all chunks at one point in time: the database snapshot's. A run that is continued must find the same one"
+            }
             Self::PerChunk => {
                 "each chunk is one SNAPSHOT transaction: exact at the chunk's own moment. Chunks are read at \
                  different moments: a row whose key changes meanwhile can be missed or seen twice"
@@ -134,6 +161,8 @@ pub struct Source {
     pub certificate_sha256: Option<[u8; 32]>,
     /// What the rows are a view of.
     pub consistency: Consistency,
+    /// The database snapshot that is read instead of the database.
+    pub database_snapshot: Option<String>,
     /// Ask for a readable secondary.
     pub read_intent: bool,
     /// The longest that SQL Server may say nothing while a chunk is read.

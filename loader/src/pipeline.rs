@@ -15,6 +15,7 @@ mod finish;
 mod keeper;
 mod mover;
 mod narrow;
+mod points;
 mod queue;
 mod ranges;
 mod reader;
@@ -33,7 +34,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     elsewhere::Elsewhere,
-    queue::{Queue, Work},
+    points::Points,
+    queue::{Queue, Work, biggest_first},
     reader::Reader,
     sessions::{Sessions, persist},
 };
@@ -51,6 +53,7 @@ use crate::{
     shard::Shard,
     source::SqlServer,
     stage::{self, UploadOptions},
+    tds::Connection,
     verify::Level,
 };
 
@@ -71,6 +74,7 @@ struct Loading {
     reader: Reader,
     queue: Queue,
     elsewhere: Elsewhere,
+    points: Points,
     runs: Vec<Run>,
     ledger: Ledger,
     stage: TargetName,
@@ -174,7 +178,8 @@ async fn load_and_publish(
     let progress = Arc::new(Progress::default());
     let loading = Arc::new(loading(pipeline, shard, level, shutdown, server, plan, runs, ledger, progress));
     let started = Instant::now();
-    match move_all(&loading, sessions.sibling(), pipeline).await {
+    let point = until(shutdown, points::reach(&loading, pipeline, &resumed)).await?;
+    match move_all(&loading, sessions.sibling(), pipeline, point).await {
         Ok(keeper) => {
             tracing::debug!(seconds = started.elapsed().as_secs_f64(), "all chunks are loaded");
             fail::point("all_loaded");
@@ -227,11 +232,16 @@ fn loading(
     let limits = &pipeline.limits;
     let pending = runs.iter().enumerate().flat_map(|(table, run)| {
         let open = run.chunks.iter().filter(|chunk| !chunk.state.is_loaded());
-        open.map(move |chunk| Work { table, chunk: chunk.number, range: chunk.range.clone(), failures: 0 })
+        open.map(move |chunk| {
+            let planned = plan.tables[table].plan.chunks.get(chunk.number as usize - 1);
+            let rows = planned.filter(|planned| planned.range == chunk.range).map_or(0, |c| c.estimated_rows);
+            (rows, Work { table, chunk: chunk.number, range: chunk.range.clone(), failures: 0 })
+        })
     });
-    let (mut pending, others): (Vec<Work>, Vec<Work>) = pending.partition(|work| shard.has(work.chunk));
+    let (mine, others): (Vec<_>, Vec<_>) = pending.partition(|(_, work)| shard.has(work.chunk));
+    let mut pending = biggest_first(mine);
     // The others begin at the other end of their shares.
-    pending.extend(others.into_iter().rev());
+    pending.extend(biggest_first(others).into_iter().rev());
     progress.expect(plan.tables.iter().map(|t| t.rows).sum(), pending.len() as u64);
     let share = batch_bytes(limits.memory, limits.connections);
     let tables = plan.tables.iter().map(|table| table.plan.clone()).collect();
@@ -239,6 +249,7 @@ fn loading(
         reader: Reader::new(pipeline, server, tables, level, progress),
         queue: Queue::new(pending),
         elsewhere: Elsewhere::default(),
+        points: Points::default(),
         runs,
         ledger,
         stage: plan.stage.clone(),
@@ -261,6 +272,7 @@ async fn move_all(
     loading: &Arc<Loading>,
     sessions: Sessions,
     pipeline: &Pipeline,
+    point: Vec<Connection>,
 ) -> Result<Sessions, Failure> {
     let limits = &pipeline.limits;
     let (asks_tx, asks_rx) = mpsc::channel(ASKS);
@@ -273,9 +285,12 @@ async fn move_all(
         tasks.spawn(async { task.await.map(|()| None) });
     }
     drop(jobs);
-    for _ in 0..limits.connections {
+    // Where all connections are at one point, no other one is opened beside them.
+    let connections = if point.is_empty() { limits.connections } else { point.len() };
+    let mut point = point.into_iter();
+    for _ in 0..connections {
         let cancel = loading.cancel.clone();
-        let task = mover::serve(Arc::clone(loading), asks_tx.clone(), jobs_tx.clone());
+        let task = mover::serve(Arc::clone(loading), asks_tx.clone(), jobs_tx.clone(), point.next());
         tasks.spawn(async move { until(&cancel, task).await.map(|()| None) });
     }
     drop((jobs_tx, asks_tx));

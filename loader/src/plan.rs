@@ -32,7 +32,7 @@ pub enum PlanError {
     Catalog(#[from] CatalogError),
     /// The database allows no SNAPSHOT transactions.
     #[error(
-        "{database} does not allow snapshot isolation, which `consistency: per_chunk` needs. Either run \
+        "{database} does not allow snapshot isolation, which `per_chunk` and `per_run` need. Either run \
          ALTER DATABASE {} SET ALLOW_SNAPSHOT_ISOLATION ON, or write `consistency: read_committed`: rows that \
          change while they are read can then be missed or seen twice",
         crate::model::bracketed(database)
@@ -49,6 +49,25 @@ pub enum PlanError {
     NoHashes {
         /// What the server calls itself.
         version: String,
+    },
+    /// `database_snapshot` names something else.
+    #[error(
+        "`database_snapshot` names {name}, which is {}; let an administrator run CREATE DATABASE {} ON (NAME = …, \
+         FILENAME = …) AS SNAPSHOT OF {}, with each data file named",
+        found.as_ref().map_or_else(
+            || "no database snapshot, or one of a database that this login may not see".to_owned(),
+            |other| format!("a snapshot of {other} and not of {database}")
+        ),
+        crate::model::bracketed(name),
+        crate::model::bracketed(database)
+    )]
+    NotASnapshot {
+        /// What the file names.
+        name: String,
+        /// The source database.
+        database: String,
+        /// What it is a snapshot of.
+        found: Option<String>,
     },
     /// Columns that cannot cross.
     #[error("{table} cannot be carried as configured (pipeline file, line {line}):{}", list(problems))]
@@ -109,6 +128,8 @@ pub struct Plan {
     pub database: String,
     /// What the rows are a view of.
     pub consistency: Consistency,
+    /// The database snapshot that is read, and when it was made.
+    pub point: Option<String>,
     /// How much is verified before anything is published.
     pub level: Level,
     /// The budget.
@@ -167,9 +188,10 @@ impl Plan {
 /// Asks the catalog and decides.
 pub async fn plan(catalog: &mut impl Catalog, pipeline: &Pipeline, level: Level) -> Result<Plan, PlanError> {
     let database = catalog::database(catalog, pipeline).await?;
-    if pipeline.source.consistency == Consistency::PerChunk && !database.snapshot_allowed {
+    if pipeline.source.consistency.needs_snapshot_isolation() && !database.snapshot_allowed {
         return Err(PlanError::NoSnapshot { database: database.name });
     }
+    let point = point(pipeline, &database)?;
     if level == Level::Hashes {
         let (version, edition) = catalog::version(catalog, &database).await?;
         if !verify::hashes_possible(&version, edition) {
@@ -179,7 +201,7 @@ pub async fn plan(catalog: &mut impl Catalog, pipeline: &Pipeline, level: Level)
     let stage = target_name(pipeline, &pipeline.target.stage);
     let mut tables = Vec::with_capacity(pipeline.tables.len());
     for table in &pipeline.tables {
-        tables.push(plan_table(catalog, pipeline, &database, table, &stage, level).await?);
+        tables.push(plan_table(catalog, pipeline, &database, point.as_deref(), table, &stage, level).await?);
     }
     let memory_floor_bytes = check_memory(pipeline, &tables)?;
     let ledger = ledger(pipeline);
@@ -187,6 +209,7 @@ pub async fn plan(catalog: &mut impl Catalog, pipeline: &Pipeline, level: Level)
         pipeline: pipeline.name.clone(),
         database: database.name,
         consistency: pipeline.source.consistency,
+        point,
         level,
         memory_bytes: pipeline.limits.memory.bytes(),
         memory_floor_bytes,
@@ -196,10 +219,26 @@ pub async fn plan(catalog: &mut impl Catalog, pipeline: &Pipeline, level: Level)
     })
 }
 
+/// The database snapshot that is read, in words that no other one shares.
+fn point(pipeline: &Pipeline, database: &catalog::Database) -> Result<Option<String>, PlanError> {
+    let Some(name) = &pipeline.source.database_snapshot else { return Ok(None) };
+    let of = database.snapshot_of.as_ref();
+    match (of.filter(|of| of.to_lowercase() == pipeline.source.database.to_lowercase()), &database.created) {
+        (Some(of), Some(created)) => Ok(Some(format!("{} of {of}, made {created}", database.name))),
+        _ => Err(PlanError::NotASnapshot {
+            name: name.clone(),
+            database: pipeline.source.database.clone(),
+            found: of.cloned(),
+        }),
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
 async fn plan_table(
     catalog: &mut impl Catalog,
     pipeline: &Pipeline,
     database: &catalog::Database,
+    point: Option<&str>,
     table: &Table,
     stage: &TargetName,
     level: Level,
@@ -224,7 +263,7 @@ async fn plan_table(
     let collations: Vec<Option<&str>> =
         keys.iter().map(|key| column(key).and_then(|column| column.collation.as_deref())).collect();
     let plan = TablePlan {
-        schema_hash: columns::schema_hash(&table.source, &target, &chosen.columns, &keys, &collations),
+        schema_hash: columns::schema_hash(&table.source, &target, &chosen.columns, &keys, &collations, point),
         staging: target_name(pipeline, &format!("{}__KEYFERRY", table.target)),
         source: table.source.clone(),
         target,

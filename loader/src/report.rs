@@ -49,6 +49,8 @@ pub struct TableReport {
     pub verified: Level,
     /// Whether the target was replaced.
     pub published: bool,
+    /// Where one point in time was asked for: the chunks that this process read at moments of their own.
+    pub read_apart: Vec<u32>,
 }
 
 impl TableReport {
@@ -64,6 +66,7 @@ impl TableReport {
             finishing_seconds: 0.0,
             verified: Level::Counts,
             published: false,
+            read_apart: Vec::new(),
         }
     }
 }
@@ -122,7 +125,16 @@ impl fmt::Display for Report {
             upload.total().as_secs_f64(),
             commit.total().as_secs_f64()
         )?;
-        writeln!(f, "consistency: {}", self.consistency_statement)
+        writeln!(f, "consistency: {}", self.consistency_statement)?;
+        for table in self.tables.iter().filter(|table| !table.read_apart.is_empty()) {
+            writeln!(
+                f,
+                "  {}: read at moments of their own: chunks {}",
+                table.source,
+                spans(&table.read_apart)
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -139,9 +151,27 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// Ascending numbers, neighbours as one span: `1-3, 7`.
+fn spans(numbers: &[u32]) -> String {
+    let mut spans: Vec<(u32, u32)> = Vec::new();
+    for number in numbers {
+        match spans.last_mut() {
+            Some((_, last)) if *last + 1 == *number => *last = *number,
+            _ => spans.push((*number, *number)),
+        }
+    }
+    let words = spans.iter().map(|(a, b)| if a == b { a.to_string() } else { format!("{a}-{b}") });
+    words.collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::grouped;
+    use super::{grouped, spans};
+
+    #[test]
+    fn neighbours_are_one_span() {
+        assert_eq!(spans(&[1, 2, 3, 7, 9, 10]), "1-3, 7, 9-10");
+    }
 
     #[test]
     fn thousands_stand_apart() {

@@ -59,7 +59,7 @@ impl SqlServer {
             },
             trust,
             read_intent: source.read_intent,
-            ..ConnectOptions::new(host, port, &source.database)
+            ..ConnectOptions::new(host, port, source.database_snapshot.as_ref().unwrap_or(&source.database))
         };
         options.timeouts.read = source.silence;
         Ok(Self { broker: broker.clone(), grant: source.grant.clone(), options })

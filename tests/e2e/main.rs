@@ -14,6 +14,7 @@
 
 mod boundary;
 mod chaos;
+mod chunks;
 mod contract;
 mod corruption;
 mod crash;
@@ -24,6 +25,7 @@ mod live;
 mod lives;
 mod load;
 mod outages;
+mod points;
 mod refused;
 mod rotation;
 mod table;
@@ -63,6 +65,8 @@ fn main() {
     outages::trials(&mut trials);
     lives::trials(&mut trials);
     input::trials(&mut trials);
+    chunks::trials(&mut trials);
+    points::trials(&mut trials);
     boundary::trials(&mut trials);
     contract::trials(&mut trials);
     corruption::trials(&mut trials);

@@ -77,16 +77,32 @@ impl Checker<'_> {
             Some(word) => match word.value.as_str() {
                 "per_chunk" => Consistency::PerChunk,
                 "read_committed" => Consistency::ReadCommitted,
-                "per_run" => {
-                    return self.not_yet(
+                "per_run" if raw.database_snapshot.is_some() => Consistency::PerRunSnapshot,
+                "per_run" if raw.read_intent => {
+                    return self.refuse(
                         word.referenced,
-                        "consistency `per_run`",
-                        "use `per_chunk` or `read_committed`",
+                        "`per_run` takes locks, which a readable secondary ignores: name a `database_snapshot`, or leave \
+                         `read_intent` out",
                     );
                 }
-                other => return self.unknown_value(word.referenced, other, &["per_chunk", "read_committed"]),
+                "per_run" => Consistency::PerRunBarrier,
+                other => {
+                    return self.unknown_value(
+                        word.referenced,
+                        other,
+                        &["per_chunk", "per_run", "read_committed"],
+                    );
+                }
             },
         };
+        if let Some(snapshot) = &raw.database_snapshot
+            && consistency != Consistency::PerRunSnapshot
+        {
+            return self.refuse(
+                snapshot.referenced,
+                "`database_snapshot` is one point in time for the whole run; write `consistency: per_run` beside it",
+            );
+        }
         let port = match raw.port {
             Some(port) if port.value == 0 => return self.refuse(port.referenced, "port 0 reaches no server"),
             port => port.map(|p| p.value),
@@ -100,6 +116,10 @@ impl Checker<'_> {
             ca_file: raw.ca_file.map(|p| self.path(p)),
             certificate_sha256: raw.certificate_sha256.map(|pin| self.pin(&pin)).transpose()?,
             consistency,
+            database_snapshot: raw
+                .database_snapshot
+                .map(|name| self.name(name, "the database snapshot", MAX_SOURCE_NAME))
+                .transpose()?,
             read_intent: raw.read_intent,
             silence: self.seconds(raw.silence_seconds, "silence_seconds", 300)?,
         })

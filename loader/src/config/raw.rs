@@ -41,6 +41,7 @@ pub(super) struct Source {
     pub ca_file: Option<PathBuf>,
     pub certificate_sha256: Option<Spanned<String>>,
     pub consistency: Option<Spanned<String>>,
+    pub database_snapshot: Option<Spanned<String>>,
     #[serde(default)]
     pub read_intent: bool,
     pub silence_seconds: Option<Spanned<u64>>,

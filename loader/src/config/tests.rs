@@ -52,6 +52,16 @@ fn a_good_file_becomes_checked_types_with_defaults() {
 }
 
 #[test]
+fn one_point_in_time_is_a_database_snapshot_where_one_is_named_and_a_lock_barrier_otherwise() {
+    let read = |source: &str| parse(&GOOD.replacen("consistency: per_chunk", source, 1)).unwrap().source;
+    let barrier = read("consistency: per_run");
+    assert_eq!((barrier.consistency, barrier.database_snapshot), (Consistency::PerRunBarrier, None));
+    let snapshot = read("consistency: per_run\n  database_snapshot: Monday\n  read_intent: true");
+    assert_eq!(snapshot.consistency, Consistency::PerRunSnapshot);
+    assert_eq!(snapshot.database_snapshot.as_deref(), Some("Monday"));
+}
+
+#[test]
 fn every_refusal_names_file_line_column_and_the_fix() {
     let refusals = [
         error("consistency:", "consistancy:"),
@@ -63,7 +73,8 @@ fn every_refusal_names_file_line_column_and_the_fix() {
         error("port: 1433", "port: 0"),
         error("encrypt: required", "encrypt: requird"),
         error("encrypt: required", "encrypt: off"),
-        error("consistency: per_chunk", "consistency: per_run"),
+        error("consistency: per_chunk", "consistency: per_run\n  read_intent: true"),
+        error("consistency: per_chunk", "consistency: per_chunk\n  database_snapshot: Monday"),
         error("mode: full", "mode: incremental"),
         error("mode: full", "mode: fulll"),
         error("mode: full", "key: [Id]"),

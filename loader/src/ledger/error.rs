@@ -21,8 +21,8 @@ pub enum LedgerError {
     },
     /// An open run was planned for another shape of the table.
     #[error(
-        "run {run_id} of {table} is open and was planned for other columns or types than the table has now; \
-         nothing was changed. Undo the change of the table, or give the run up: DELETE FROM {ledger} WHERE RUN_ID = '{run_id}'"
+        "run {run_id} of {table} is open and was planned for other columns, types or keys than the table has now, or over \
+         another database snapshot; nothing was changed. Undo that change, or give the run up: DELETE FROM {ledger} WHERE RUN_ID = '{run_id}'"
     )]
     SchemaChanged {
         /// The run.

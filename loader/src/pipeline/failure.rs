@@ -52,6 +52,18 @@ pub enum Failure {
         /// What the connection said.
         source: TdsError,
     },
+    /// The moment in which nobody writes.
+    #[error(
+        "one point in time for all connections was not reached in {attempts} attempts: {source}. Writers that stay open \
+         keep the shared lock from being granted: run again when they are done, name a `database_snapshot`, or use \
+         `consistency: per_chunk`"
+    )]
+    Barrier {
+        /// How often it was tried.
+        attempts: u32,
+        /// What the last attempt met.
+        source: TdsError,
+    },
     /// A statement at Snowflake.
     #[error(transparent)]
     Snowflake(#[from] SnowflakeError),
@@ -157,7 +169,9 @@ impl Failure {
             Self::Plan(PlanError::Columns { .. }) => 65,
             Self::Plan(_) | Self::LowerLevel { .. } => 78,
             Self::Grant(error) | Self::Source(SourceError::Grant(error)) => grant_code(error),
-            Self::Connect(error) | Self::Extract { source: error, .. } => tds_code(error),
+            Self::Connect(error)
+            | Self::Extract { source: error, .. }
+            | Self::Barrier { source: error, .. } => tds_code(error),
             Self::Snowflake(error) => snowflake_code(error),
             Self::Ledger(error) => ledger_code(error),
             Self::Encode(EncodeError::Parquet(_)) | Self::Lost(_) => 70,

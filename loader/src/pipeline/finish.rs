@@ -17,7 +17,7 @@ use super::{
     until,
 };
 use crate::{
-    config::Pipeline,
+    config::{Consistency, Pipeline},
     fail,
     ledger::{Ledger, LedgerChunk, Run},
     model::{TablePlan, TargetName},
@@ -96,8 +96,12 @@ pub(super) async fn verify_and_publish(
             finishing_seconds: started.elapsed().as_secs_f64(),
             verified: loading.reader.level,
             published: true,
+            read_apart: loading.points.apart(report.tables.len()),
             ..TableReport::of(table)
         });
+    }
+    if loading.points.parted(resumed) {
+        report.consistency_statement = Consistency::PARTED;
     }
     Ok(report)
 }
@@ -186,6 +190,10 @@ pub(super) async fn compare_again(
     let tables = plan.tables.iter().map(|table| table.plan.clone()).collect();
     let reader = Arc::new(Reader::new(pipeline, server, tables, level, Arc::clone(&progress)));
     let mut report = Report::new(plan, &progress);
+    if pipeline.source.consistency == Consistency::PerRunBarrier {
+        // No lock is taken to compare: each chunk is read again at a moment of its own.
+        report.consistency_statement = Consistency::PerChunk.statement();
+    }
     let done = CancellationToken::new();
     progress.expect(
         plan.tables.iter().map(|t| t.rows).sum(),
@@ -268,7 +276,7 @@ async fn add_up_chunks(reader: &Reader, queue: &Queue, table: usize) -> Result<W
                 Some(connection) => connection,
                 None => reader.server.connect().await?,
             };
-            let witness = reader.read(&mut connection, &work, None).await?;
+            let witness = reader.read(&mut connection, &work, None, false).await?;
             open = Some(connection);
             Ok::<_, Failure>(witness)
         };

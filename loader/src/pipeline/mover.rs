@@ -28,21 +28,26 @@ pub(super) async fn serve(
     loading: Arc<Loading>,
     asks: mpsc::Sender<Ask>,
     commits: mpsc::Sender<Job>,
+    point: Option<Connection>,
 ) -> Result<(), Failure> {
-    let mut connection = None;
+    let mut at_point = point.is_some();
+    let mut connection = point;
     while let Some(work) = loading.queue.next().await {
-        match move_chunk(&loading, &asks, &mut connection, &work).await {
+        match move_chunk(&loading, &asks, &mut connection, &work, at_point).await {
             Ok(Moved::Staged(claim, facts)) => {
+                loading.points.note(work.table, work.chunk, at_point);
                 let job = Job { work, claim, facts };
                 commits.send(job).await.map_err(|_| Failure::Lost("the committers"))?;
             }
             Ok(Moved::Elsewhere { owner, lease_until }) => {
                 tracing::debug!(chunk = work.chunk, owner, "left to another loader");
+                loading.points.note(work.table, work.chunk, false);
                 loading.elsewhere.put(work, owner, lease_until);
                 // A keeper that is gone is the end of the run anyway.
                 let _ = asks.send(Ask::Look).await;
             }
             Ok(Moved::Already) => {
+                loading.points.note(work.table, work.chunk, false);
                 loading.reader.progress.chunk();
                 loading.queue.finish();
             }
@@ -52,6 +57,11 @@ pub(super) async fn serve(
                 connection = None;
                 tokio::time::sleep(retry::pause(work.failures + 1)).await;
                 loading.queue.put_back(work);
+                // With the connection its point in time is lost. While others have it they do the work.
+                if at_point && loading.points.leave() {
+                    return Ok(());
+                }
+                at_point = false;
             }
             Err(error) => return Err(error),
         }
@@ -73,6 +83,7 @@ async fn move_chunk(
     asks: &mpsc::Sender<Ask>,
     connection: &mut Option<Connection>,
     work: &Work,
+    at_point: bool,
 ) -> Result<Moved, Failure> {
     let (table, chunk) = (work.table, work.chunk);
     let claim = match ask(asks, |reply| Ask::Claim { table, chunk, reply }).await? {
@@ -87,7 +98,7 @@ async fn move_chunk(
         Some(connection) => connection,
         None => loading.reader.server.connect().await?,
     };
-    let facts = stage_chunk(loading, asks, &mut source, work, &claim, target).await?;
+    let facts = stage_chunk(loading, asks, &mut source, work, &claim, target, at_point).await?;
     *connection = Some(source);
     Ok(Moved::Staged(claim, facts))
 }
@@ -99,6 +110,7 @@ async fn stage_chunk(
     work: &Work,
     claim: &Claim,
     target: Arc<StageTarget>,
+    at_point: bool,
 ) -> Result<ChunkFacts, Failure> {
     let plan = loading.reader.table(work);
     let (batches_tx, batches_rx) = mpsc::channel(BATCHES_TO_ENCODE);
@@ -111,7 +123,7 @@ async fn stage_chunk(
     };
     let encoding = loading.blocking.spawn_blocking(move || encoder.run(batches_rx, &files_tx));
     let reading = async {
-        let witness = loading.reader.read(source, work, Some(&batches_tx)).await;
+        let witness = loading.reader.read(source, work, Some(&batches_tx), at_point).await;
         if witness.is_ok() {
             // If the encoder is gone its own error is the one that counts.
             let _ = batches_tx.send(Item::End).await;

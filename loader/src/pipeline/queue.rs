@@ -21,6 +21,13 @@ pub(super) struct Work {
     pub failures: u32,
 }
 
+/// The biggest first, so that none is begun when all others are done. Chunks of much the same size (within a power of
+/// two) stay in the order of their keys.
+pub(super) fn biggest_first(mut work: Vec<(u64, Work)>) -> Vec<Work> {
+    work.sort_by_key(|(rows, _)| std::cmp::Reverse(rows.checked_ilog2()));
+    work.into_iter().map(|(_, work)| work).collect()
+}
+
 /// Shared by all connections and committers.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -57,6 +64,11 @@ impl Queue {
             }
             changed.await;
         }
+    }
+
+    /// How many chunks are not finished.
+    pub(super) fn unfinished(&self) -> usize {
+        self.lock().unfinished
     }
 
     /// The chunk is done and will not come back.
@@ -115,6 +127,26 @@ mod tests {
         };
         let (again, ()) = tokio::join!(waiting, async { queue.put_back(held) });
         assert_eq!((again.chunk, again.failures), (1, 1));
+        assert!(queue.next().await.is_none());
+    }
+
+    #[test]
+    fn the_biggest_chunk_is_begun_first_and_equals_keep_their_order() {
+        let sized = [(900, work(1)), (1000, work(2)), (70_000, work(3)), (0, work(4)), (950, work(5))];
+        let order: Vec<u32> = biggest_first(sized.into()).iter().map(|work| work.chunk).collect();
+        assert_eq!(order, [3, 1, 2, 5, 4]);
+    }
+
+    #[tokio::test]
+    async fn while_one_chunk_is_held_up_another_connection_takes_all_the_rest() {
+        let queue = Queue::new((1..=20).map(work));
+        let held_up = queue.next().await.unwrap();
+        for _ in 2..=20 {
+            let taken = queue.next().await.unwrap();
+            assert_ne!(taken.chunk, held_up.chunk);
+            queue.finish();
+        }
+        queue.finish();
         assert!(queue.next().await.is_none());
     }
 

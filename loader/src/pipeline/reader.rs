@@ -75,12 +75,14 @@ impl Reader {
         &self.tables[work.table]
     }
 
-    /// Reads one chunk. Without a sink the rows are only added up.
+    /// Reads one chunk: in a transaction of its own, or (`at_point`) in the one that the connection has open for the
+    /// whole run. Without a sink the rows are only added up.
     pub(super) async fn read(
         &self,
         connection: &mut Connection,
         work: &Work,
         sink: Option<&mpsc::Sender<Item>>,
+        at_point: bool,
     ) -> Result<Witness, Failure> {
         let plan = self.table(work);
         let failed = |source: TdsError| Failure::Extract {
@@ -89,21 +91,21 @@ impl Reader {
             range: work.range.clone(),
             source,
         };
-        let begin = match self.consistency {
-            Consistency::PerChunk => sql::BEGIN_SNAPSHOT,
-            Consistency::ReadCommitted => sql::BEGIN_READ_COMMITTED,
-        };
-        connection.run(begin).await.map_err(failed)?;
+        if !at_point {
+            connection.run(sql::begin(self.consistency)).await.map_err(failed)?;
+        }
         let witness = self.rows(connection, work, sink).await?;
         fail::point("extract_end");
-        if self.consistency == Consistency::PerChunk {
+        if self.consistency.bears_witness() {
             let question = source_sql(plan, &work.range, self.level);
             let answer = connection.fetch_text(&question).await.map_err(failed)?;
             let seen = observed(Side::Source, self.level, &plan.columns, &answer)?;
             check_source(plan, work.chunk, &work.range, &witness, &seen)?;
             fail::point("source_witnessed");
         }
-        connection.run(sql::COMMIT).await.map_err(failed)?;
+        if !at_point {
+            connection.run(sql::COMMIT).await.map_err(failed)?;
+        }
         Ok(witness)
     }
 

@@ -255,3 +255,6 @@ fn bound(table: &catalog::Table, columns: &[KeyColumn], row: &[Option<String>]) 
     }
     (!parts.is_empty()).then_some(Bound(parts))
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,6 +107,7 @@ pub(super) fn schema_hash(
     columns: &[ColumnPlan],
     keys: &[KeyColumn],
     collations: &[Option<&str>],
+    point: Option<&str>,
 ) -> String {
     let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     // Each field carries its length, so that no two schemas share one text.
@@ -131,6 +132,10 @@ pub(super) fn schema_hash(
         add(if key.nullable { "null" } else { "not null" });
         // The ranges of text keys mean something under their collation only.
         add(collation.unwrap_or("no collation"));
+    }
+    if let Some(point) = point {
+        add("point");
+        add(point);
     }
     hex::encode(digest.finish())
 }

@@ -19,6 +19,9 @@ impl fmt::Display for Plan {
             ByteSize(bytes)
         )?;
         writeln!(f, "  consistency  {}", self.consistency.statement())?;
+        if let Some(point) = &self.point {
+            writeln!(f, "  snapshot     {point}")?;
+        }
         writeln!(f, "  verify       {} before anything is published", self.level)?;
         let (memory, floor) = (ByteSize(self.memory_bytes), ByteSize(self.memory_floor_bytes));
         writeln!(f, "  memory       {memory}; the widest possible row needs {floor}")?;

@@ -1,13 +1,34 @@
 //! The T-SQL that reads a table and a chunk.
 
-use crate::model::{Bound, KeyPart, KeyRange, TableName, TablePlan, bracketed};
+use crate::{
+    config::Consistency,
+    model::{Bound, KeyPart, KeyRange, TableName, TablePlan, bracketed},
+};
 
 /// Opens a chunk's own snapshot; the first data access pins it.
 pub const BEGIN_SNAPSHOT: &str = "SET TRANSACTION ISOLATION LEVEL SNAPSHOT; BEGIN TRANSACTION";
 /// Opens a chunk's transaction where the source allows no snapshot.
 pub const BEGIN_READ_COMMITTED: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; BEGIN TRANSACTION";
+/// Opens the transaction that holds the lock barrier, with a time-out for each lock.
+pub const BEGIN_BARRIER: &str =
+    "SET LOCK_TIMEOUT 20000; SET TRANSACTION ISOLATION LEVEL READ COMMITTED; BEGIN TRANSACTION";
+/// Opens a chunk's transaction. A database snapshot does not change: there is nothing to be isolated from.
+pub fn begin(consistency: Consistency) -> &'static str {
+    if consistency.needs_snapshot_isolation() { BEGIN_SNAPSHOT } else { BEGIN_READ_COMMITTED }
+}
+
 /// Ends it; nothing was written.
 pub const COMMIT: &str = "COMMIT TRANSACTION";
+
+/// Holds a table still: waits for its open writers, and lets no new one begin, until the transaction ends. Needs only SELECT.
+pub fn hold(table: &TableName) -> String {
+    format!("SELECT TOP (1) 1 FROM {} WITH (TABLOCK, HOLDLOCK)", table.sql())
+}
+
+/// A SNAPSHOT transaction's first access, which fixes what it sees.
+pub fn touch(table: &TableName) -> String {
+    format!("SELECT TOP (1) 1 FROM {}", table.sql())
+}
 
 /// The rows of a chunk, the planned columns in their order.
 pub fn select(table: &TablePlan, range: &KeyRange) -> String {

@@ -32,16 +32,17 @@ pub(super) fn source(
     }
     all.extend_from_slice(quantiles);
     let Some(chunk) = plan.chunks.first() else { return all };
-    match pipeline.source.consistency {
-        Consistency::PerChunk => {
-            all.push(sql::BEGIN_SNAPSHOT.to_owned());
-            all.push(sql::select(plan, &chunk.range));
-            all.push(source_sql(plan, &chunk.range, level));
-        }
-        Consistency::ReadCommitted => {
-            all.push(sql::BEGIN_READ_COMMITTED.to_owned());
-            all.push(sql::select(plan, &chunk.range));
-        }
+    let consistency = pipeline.source.consistency;
+    if consistency == Consistency::PerRunBarrier {
+        all.extend([sql::BEGIN_BARRIER.to_owned(), sql::hold(&plan.source), sql::COMMIT.to_owned()]);
+    }
+    all.push(sql::begin(consistency).to_owned());
+    if consistency == Consistency::PerRunBarrier {
+        all.push(sql::touch(&plan.source));
+    }
+    all.push(sql::select(plan, &chunk.range));
+    if consistency.bears_witness() {
+        all.push(source_sql(plan, &chunk.range, level));
     }
     all.push(sql::COMMIT.to_owned());
     all
@@ -67,7 +68,7 @@ pub(super) fn privileges(
         all.push(format!("SQL Server: GRANT SELECT ON {} TO the loader's user", table.source.sql()));
     }
     all.push("SQL Server: VIEW DATABASE STATE is optional; without it rows are counted".into());
-    if pipeline.source.consistency == Consistency::PerChunk {
+    if pipeline.source.consistency.needs_snapshot_isolation() {
         let database = bracketed(&pipeline.source.database);
         all.push(format!("SQL Server: ALTER DATABASE {database} SET ALLOW_SNAPSHOT_ISOLATION ON (it is)"));
     }

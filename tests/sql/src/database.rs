@@ -16,7 +16,7 @@ use crate::{
     keys::{self, KeyBytes, Order},
     locks::Locks,
     session::Identity,
-    state::{DatabaseInfo, Name, Object, SchemaInfo, State, TableId, fold},
+    state::{DatabaseInfo, Name, Object, SchemaInfo, State, TableDef, TableId, ViewDef, fold},
     storage::Delta,
     types::Dialect,
     value::{DAY_NS, Row},
@@ -198,6 +198,7 @@ impl Database {
                     collation: self.settings.collation,
                     allow_snapshot: self.settings.allow_snapshot,
                     created: now,
+                    snapshot_of: None,
                 },
             );
             let schema = if dialect == Dialect::SqlServer { "dbo" } else { "PUBLIC" };
@@ -205,6 +206,64 @@ impl Database {
                 SchemaInfo { database: name.to_owned(), name: schema.to_owned(), id: 1, owner, created: now };
             state.schemas.insert((fold(dialect, name), fold(dialect, schema)), info);
         });
+    }
+
+    /// CREATE DATABASE … AS SNAPSHOT OF: what is committed at this moment, under another name and read-only. False: there
+    /// is no such source.
+    pub(crate) fn snapshot_database(&self, name: &str, source: &str) -> bool {
+        let (dialect, now) = (self.dialect, now());
+        let (key, from) = (fold(dialect, name), fold(dialect, source));
+        self.change(|state| {
+            let Some(info) = state.databases.get(&from).cloned() else { return false };
+            let id = state.databases.values().map(|info| info.id).max().unwrap_or(0) + 1;
+            let snapshot =
+                DatabaseInfo { name: name.to_owned(), id, created: now, snapshot_of: Some(info.id), ..info };
+            state.databases.insert(key.clone(), snapshot);
+            let schemas: Vec<_> = state
+                .schemas
+                .values()
+                .filter(|schema| fold(dialect, &schema.database) == from)
+                .cloned()
+                .collect();
+            for schema in schemas {
+                let place = (key.clone(), fold(dialect, &schema.name));
+                state.schemas.insert(place, SchemaInfo { database: name.to_owned(), ..schema });
+            }
+            let objects: Vec<_> = state
+                .objects
+                .iter()
+                .filter(|((database, ..), _)| *database == from)
+                .map(|(_, object)| object.clone())
+                .collect();
+            for object in objects {
+                let place = Name { database: name.to_owned(), ..object.name().clone() };
+                let id = self.next_id();
+                let copy = match &object {
+                    Object::Table(table) => {
+                        if let Some(version) = state.tables.get(&table.id).cloned() {
+                            state.tables.insert(id, version);
+                        }
+                        Object::Table(Arc::new(TableDef::at(table, id, place.clone())))
+                    }
+                    Object::View(view) => Object::View(Arc::new(ViewDef::at(view, id, place.clone()))),
+                };
+                state.objects.insert(place.key(dialect), copy);
+            }
+            // Rights lie inside a database, so the snapshot has those of its source.
+            let inside = |object: &str| {
+                let rest = object.get(source.len()..)?;
+                let same = object.get(..source.len())?.eq_ignore_ascii_case(source);
+                (same && (rest.is_empty() || rest.starts_with('.'))).then(|| format!("{name}{rest}"))
+            };
+            let granted: Vec<_> = state
+                .grants
+                .all
+                .iter()
+                .filter_map(|grant| Some(Grant { object: inside(&grant.object)?, ..grant.clone() }))
+                .collect();
+            state.grants.all.extend(granted);
+            true
+        })
     }
 
     /// Makes a schema; false if it is there.

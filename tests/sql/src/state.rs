@@ -83,6 +83,24 @@ pub(crate) struct TableDef {
     pub created: (i32, u64),
 }
 
+impl TableDef {
+    /// The same definition under another name; its rows are another table's.
+    pub(crate) fn at(other: &Self, id: TableId, name: Name) -> Self {
+        use std::sync::atomic::Ordering;
+        Self {
+            id,
+            name,
+            columns: other.columns.clone(),
+            keys: other.keys.clone(),
+            next_identity: Arc::new(AtomicI64::new(other.next_identity.load(Ordering::Relaxed))),
+            temporary: other.temporary,
+            transient: other.transient,
+            owner: other.owner.clone(),
+            created: other.created,
+        }
+    }
+}
+
 /// A view: its text is bound anew at each use.
 #[derive(Debug)]
 pub(crate) struct ViewDef {
@@ -92,6 +110,20 @@ pub(crate) struct ViewDef {
     pub sql: String,
     pub owner: Option<String>,
     pub created: (i32, u64),
+}
+
+impl ViewDef {
+    /// The same view under another name.
+    pub(crate) fn at(other: &Self, id: TableId, name: Name) -> Self {
+        Self {
+            id,
+            name,
+            columns: other.columns.clone(),
+            sql: other.sql.clone(),
+            owner: other.owner.clone(),
+            created: other.created,
+        }
+    }
 }
 
 /// What a name of schema scope stands for.
@@ -132,6 +164,8 @@ pub(crate) struct DatabaseInfo {
     pub collation: Collation,
     pub allow_snapshot: bool,
     pub created: (i32, u64),
+    /// The id of the database that this one is a snapshot of: it is then read-only.
+    pub snapshot_of: Option<i64>,
 }
 
 /// A schema.

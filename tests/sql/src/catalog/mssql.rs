@@ -158,6 +158,7 @@ fn sys(binder: &Binder<'_>, database: &str, name: &str) -> Option<Sheet> {
             let mut sheet = Sheet::new(&[
                 sysname("name"),
                 int("database_id"),
+                int("source_database_id"),
                 datetime("create_date"),
                 tinyint("compatibility_level"),
                 sysname("collation_name"),
@@ -175,6 +176,7 @@ fn sys(binder: &Binder<'_>, database: &str, name: &str) -> Option<Sheet> {
                 sheet.push(vec![
                     Value::text(&info.name),
                     Value::Int(info.id),
+                    info.snapshot_of.map_or(Value::Null, Value::Int),
                     moment(info.created),
                     Value::Int(160),
                     Value::text(info.collation.to_string()),
@@ -183,7 +185,7 @@ fn sys(binder: &Binder<'_>, database: &str, name: &str) -> Option<Sheet> {
                     Value::Bool(true),
                     Value::Int(0),
                     Value::text("ONLINE"),
-                    Value::Bool(false),
+                    Value::Bool(info.snapshot_of.is_some()),
                     Value::Int(1),
                     Value::text("FULL"),
                 ]);

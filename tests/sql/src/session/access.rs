@@ -113,6 +113,11 @@ impl Session {
                         ),
                     });
                 }
+                let words: Vec<String> = tokens.iter().map(|token| word(Some(token))).collect();
+                let snapshot = words.windows(3).position(|three| three == ["AS", "SNAPSHOT", "OF"]);
+                if let Some(at) = snapshot.filter(|_| !self.is_snowflake()) {
+                    return self.create_snapshot(&name, &words, &tokens[at + 3..]);
+                }
                 self.db.create_database(&name, self.identity.role.clone());
                 if self.is_snowflake() {
                     self.identity.database = Some(name.clone());
@@ -206,6 +211,44 @@ impl Session {
         self.add_key(&table, key).map(|_| ())
     }
 
+    /// CREATE DATABASE x ON (NAME = f, FILENAME = 'p') AS SNAPSHOT OF y.
+    fn create_snapshot(&mut self, name: &str, words: &[String], of: &[Token]) -> Result<String, SqlError> {
+        let (parts, _) = self.name_at(of);
+        let Some(source) = parts.last() else { return Err(unsupported(self.dialect(), "AS SNAPSHOT OF")) };
+        let state = self.db.state();
+        let Some(info) = state.databases.get(&fold(self.dialect(), source)) else {
+            return Err(SqlError::mssql(
+                911,
+                format!("Database '{source}' does not exist. Make sure that the name is entered correctly."),
+            ));
+        };
+        if info.snapshot_of.is_some() {
+            return Err(SqlError::mssql(
+                1829,
+                format!(
+                    "A database snapshot cannot be created of the database snapshot '{source}' (stand-in)."
+                ),
+            ));
+        }
+        if !words.iter().any(|word| word == "FILENAME") {
+            return Err(SqlError::mssql(
+                5127,
+                format!(
+                    "All files must be specified for database snapshot creation. Missing the file \"{source}\"."
+                ),
+            ));
+        }
+        if self.db.checks_permissions()
+            && !state.grants.administrators.contains(&self.identity.user)
+            && !state.grants.allow(&self.identity.user, &["CREATE DATABASE", "CREATE ANY DATABASE"], "master")
+        {
+            return Err(SqlError::mssql(262, "CREATE DATABASE permission denied in database 'master'.")
+                .with_class(14));
+        }
+        self.db.snapshot_database(name, source);
+        Ok(String::new())
+    }
+
     fn drop_words(&mut self, tokens: &[Token]) -> Result<(), SqlError> {
         let kind = word(tokens.get(1));
         let if_exists = word(tokens.get(2)) == "IF";
@@ -221,6 +264,21 @@ impl Session {
             },
         );
         let name = fold(dialect, name);
+        if kind == "DATABASE" && dialect == Dialect::SqlServer {
+            let state = self.db.state();
+            let id = state.databases.get(&name).map(|info| info.id);
+            if let Some(snapshot) =
+                state.databases.values().find(|info| info.snapshot_of.is_some() && info.snapshot_of == id)
+            {
+                return Err(SqlError::mssql(
+                    3709,
+                    format!(
+                        "Cannot drop the database while the database snapshot \"{}\" refers to it. Drop that database first.",
+                        snapshot.name
+                    ),
+                ));
+            }
+        }
         let gone = self.db.change(|state| {
             let doomed = |key: &crate::state::Key| {
                 if kind == "DATABASE" { key.0 == name } else { key.0 == database && key.1 == name }

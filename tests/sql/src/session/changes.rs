@@ -249,6 +249,7 @@ impl Session {
         exclusive: bool,
         mut compute: impl FnMut(&mut Self, &Arc<State>) -> Result<Changes, SqlError>,
     ) -> Result<u64, SqlError> {
+        self.writable(&table.name.database)?;
         self.ensure_transaction();
         let snowflake = self.is_snowflake();
         let sees_commits = self.db.settings().waiters_see_commits;
@@ -286,6 +287,19 @@ impl Session {
             return Ok(touched);
         }
         Err(SqlError::mssql(1222, "Lock request time out period exceeded.").with_state(51))
+    }
+
+    /// A database snapshot cannot be changed.
+    pub(super) fn writable(&self, database: &str) -> Result<(), SqlError> {
+        let state = self.db.state();
+        let info = state.databases.get(&crate::state::fold(self.dialect(), database));
+        match info.filter(|info| info.snapshot_of.is_some()) {
+            None => Ok(()),
+            Some(info) => Err(SqlError::mssql(
+                3906,
+                format!("Failed to update database \"{}\" because the database is read-only.", info.name),
+            )),
+        }
     }
 
     /// Locks what a SQL Server statement touches. True: something was not as it was read, compute again.

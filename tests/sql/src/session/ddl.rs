@@ -89,6 +89,7 @@ impl Session {
         let temporary = create.temporary || create.name.to_string().trim_start_matches('[').starts_with('#');
         let name = self.name_of(&create.name, temporary)?;
         self.check_schema(&name)?;
+        self.writable(&name.database)?;
         let state = self.db.state();
         crate::access::may_create(&self.db, &self.identity, &state, &name, "CREATE TABLE")?;
         let existing = self.db.object(&name);
@@ -584,6 +585,7 @@ impl Session {
 
     /// Snowflake: who changes a table must own it.
     pub(super) fn owned(&self, table: &Arc<TableDef>) -> Result<(), SqlError> {
+        self.writable(&table.name.database)?;
         let privilege = if self.is_snowflake() { "OWNERSHIP" } else { "ALTER" };
         crate::access::authorize(
             &self.db,

@@ -225,7 +225,10 @@ impl Session {
         let everything = self.options.isolation == Isolation::Serializable;
         let mut wanted = Vec::new();
         hinted(query, everything, &mut wanted);
-        if wanted.is_empty() {
+        // A plan that returns nothing touches no table, and takes no lock.
+        let nothing = |top: &ast::Top| matches!(top.to_string().as_str(), "TOP 0" | "TOP (0)");
+        let empty = matches!(query.body.as_ref(), ast::SetExpr::Select(select) if select.top.as_ref().is_some_and(nothing));
+        if wanted.is_empty() || empty {
             return Ok(());
         }
         let state = self.db.state();
