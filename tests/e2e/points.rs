@@ -88,7 +88,7 @@ async fn barrier() -> Result<()> {
     let states = writer.stop().await?;
     expect(&ended, 0, &["all chunks at one point in time"])?;
     ensure!(!ended.output().contains(PARTED), "{}", ended.output());
-    ensure!(slow.fired() >= 12, "only {} chunks were read slowly", slow.fired());
+    ensure!(slow.fired() >= 6, "only {} chunks were read slowly", slow.fired());
     let version = expect_one_state(&stage, &states).await?;
     ensure!(
         version > 0 && states.len() > version + 20,
@@ -182,7 +182,7 @@ async fn snapshot() -> Result<()> {
     ensure!(died.code().is_none(), "it did not die: {}", died.output());
     let ended = stage.loader("run", &setup).await?;
     expect(&ended, 0, &["the database snapshot's", "from before"])?;
-    ensure!(!ended.output().contains(PARTED) && slow.fired() >= 12, "{}", ended.output());
+    ensure!(!ended.output().contains(PARTED) && slow.fired() >= 6, "{}", ended.output());
     let states = writer.stop().await?;
     let version = expect_one_state(&stage, &states).await?;
     ensure!(
@@ -215,7 +215,7 @@ async fn per_chunk() -> Result<()> {
         0,
         &["exact at the chunk's own moment", "a row whose key changes meanwhile can be missed or seen twice"],
     )?;
-    ensure!(slow.fired() >= 12, "only {} chunks were read slowly", slow.fired());
+    ensure!(slow.fired() >= 6, "only {} chunks were read slowly", slow.fired());
     // Neighbours lie in one chunk: whoever moves money between them is seen before or after, never half.
     let accounts = rows(&stage, "accounts").await?;
     let number = |row: &[String], column: usize| row[column].parse::<i64>();
