@@ -92,7 +92,7 @@ pub(super) async fn reach(
                 loading.points.left.store(readers.len(), Ordering::SeqCst);
                 return Ok(readers);
             }
-            Err(source) if source.is_transient() && attempts < retry::MOST_FAILURES => {
+            Err(source) if source.is_transient() && attempts < loading.reader.most_failures => {
                 tracing::warn!(error = %source, attempts, "no moment without writers; trying again");
                 tokio::time::sleep(retry::pause(attempts)).await;
             }
