@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: help packages build demo test chaos lint judges fmt clean
+.PHONY: help packages build demo test chaos memory lint judges fmt clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: packages ## All tests that need only Rust, a C compiler and Debian's packa
 
 chaos: packages ## 300 runs whose loader or broker is killed (-9) half-way; counts what was lost or doubled (SEED=1 RUNS=300)
 	@tests/setup/chaos.sh
+
+memory: packages ## 200 million narrow rows and values of 64 MiB within 256 MiB, release build; prints the loader's peak (ROWS=200000000)
+	@tests/setup/memory.sh
 
 judges: packages ## Third-party clients against the stand-ins (needs Python 3; installs into tests/judges/.venv)
 	@tests/judges/run.sh

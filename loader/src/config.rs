@@ -231,6 +231,8 @@ pub struct Limits {
     pub file: ByteSize,
     /// The budget over batches, row groups and uploads.
     pub memory: ByteSize,
+    /// The largest (max) value that is expected; none when only the target's limit counts.
+    pub value: Option<ByteSize>,
     /// Where encrypted files wait for their upload.
     pub spool_dir: PathBuf,
     /// How long work that fails in passing is tried again before the run stops.

@@ -2,6 +2,9 @@
 //!
 //! zstd at level 1. A dictionary for text columns only: codes, names and flags repeat, and text that does not outgrows
 //! the dictionary page early and falls back; numbers, times and binary values rarely repeat enough to pay for it.
+//! Pages of (max) columns are cut at the row group's end only, when the batch that brought a large value is gone: the value
+//! then exists as page and as compressed page, and no third and fourth time. Such columns have no statistics, which
+//! would be whole values.
 //! Timestamps carry no zone (`isAdjustedToUTC` is false), so that Snowflake reads `TIMESTAMP_NTZ`.
 
 use std::{error::Error as _, io, path::PathBuf};
@@ -12,15 +15,24 @@ use parquet::{
     arrow::{ArrowWriter, arrow_writer::ArrowWriterOptions},
     basic::{Compression, ZstdLevel},
     errors::ParquetError,
-    file::properties::WriterProperties,
+    file::properties::{EnabledStatistics, WriterProperties},
     schema::types::ColumnPath,
 };
 
 pub use crate::stage::spool::SpooledFile;
-use crate::stage::{StageTarget, encrypt::MasterKey, spool::Spool};
+use crate::{
+    config::ByteSize,
+    stage::{
+        StageTarget,
+        encrypt::MasterKey,
+        spool::{Place, Spool, SpoolDir, SpoolFull},
+    },
+};
 
 /// Text whose distinct values outgrow this falls back to plain pages.
 const DICTIONARY_BYTES: usize = 256 * 1024;
+/// Beyond every row group: pages are then cut at its end.
+const NEVER: usize = i32::MAX as usize;
 
 /// Where files are spooled and how much of one is held in memory.
 #[derive(Clone, Debug)]
@@ -28,21 +40,30 @@ pub struct EncodeOptions {
     /// The open row group is closed when it holds this many bytes.
     pub row_group_bytes: usize,
     /// A directory with room for the files that wait for their upload.
-    pub spool_dir: PathBuf,
+    pub spool: SpoolDir,
 }
 
 /// Why a file could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
-    /// The spool directory is full.
+    /// The spool directory is full, and no upload that is under way will free it.
     #[error(
-        "the spool directory {} is full; free space there, or let `limits.spool_dir` name a larger one \
-         (it needs about `file_mib` for each connection and each upload)",
-        dir.display()
+        "the spool directory {} is full: {} are free, {} of this file were written, and a run with these limits needs up \
+         to {} there (two files of `limits.file_mib` for each chunk on its way); free space, lower `limits.file_mib` or \
+         `limits.connections`, or let `limits.spool_dir` name a larger directory",
+        dir.display(), free, written, need
     )]
     DiskFull {
         /// The directory.
         dir: PathBuf,
+        /// What is free.
+        free: ByteSize,
+        /// What the file had already.
+        written: ByteSize,
+        /// What the run may need.
+        need: ByteSize,
+        /// Whether nothing else of this run lies there, so that waiting cannot help.
+        alone: bool,
     },
     /// The spool directory cannot be used.
     #[error("cannot write to the spool directory {}: {source}; let `limits.spool_dir` name a writable one", dir.display())]
@@ -57,6 +78,13 @@ pub enum EncodeError {
     Parquet(ParquetError),
 }
 
+impl EncodeError {
+    /// Whether the same rows may find room later: other chunks' files still lie in the spool.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::DiskFull { alone: false, .. })
+    }
+}
+
 /// Writes one file. Its methods compute and write to disk: call them where blocking is allowed.
 pub struct FileWriter {
     writer: ArrowWriter<Spool>,
@@ -69,13 +97,19 @@ impl FileWriter {
     pub fn create(
         schema: SchemaRef,
         target: &StageTarget,
+        place: Place,
         options: &EncodeOptions,
     ) -> Result<Self, EncodeError> {
-        Self::under(schema, target.master(), options)
+        Self::under(schema, target.master(), place, options)
     }
 
-    fn under(schema: SchemaRef, master: &MasterKey, options: &EncodeOptions) -> Result<Self, EncodeError> {
-        let spool = Spool::create(&options.spool_dir, master).map_err(|e| spool_error(options, e))?;
+    fn under(
+        schema: SchemaRef,
+        master: &MasterKey,
+        place: Place,
+        options: &EncodeOptions,
+    ) -> Result<Self, EncodeError> {
+        let spool = Spool::create(place, master).map_err(|e| spool_error(options, e))?;
         // The Arrow schema would only repeat what the Parquet schema says.
         let writer_options =
             ArrowWriterOptions::new().with_properties(properties(&schema)).with_skip_arrow_metadata(true);
@@ -84,11 +118,12 @@ impl FileWriter {
         Ok(Self { writer, options: options.clone(), rows: 0 })
     }
 
-    /// Adds a batch; closes the row group when it is large enough.
-    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), EncodeError> {
-        self.writer.write(batch).map_err(|e| encode_error(&self.options, e))?;
+    /// Adds a batch; when that is gone, closes the row group if it is large enough.
+    pub fn write(&mut self, batch: RecordBatch) -> Result<(), EncodeError> {
+        self.writer.write(&batch).map_err(|e| encode_error(&self.options, e))?;
         self.rows += batch.num_rows() as u64;
-        if self.writer.in_progress_size() >= self.options.row_group_bytes {
+        drop(batch);
+        if self.in_progress_bytes() >= self.options.row_group_bytes {
             self.writer.flush().map_err(|e| encode_error(&self.options, e))?;
         }
         Ok(())
@@ -96,7 +131,7 @@ impl FileWriter {
 
     /// Memory that the open row group holds.
     pub fn in_progress_bytes(&self) -> usize {
-        self.writer.memory_size()
+        self.writer.memory_size().max(self.writer.in_progress_size())
     }
 
     /// The file's size if it were finished now, roughly.
@@ -126,19 +161,34 @@ fn properties(schema: &SchemaRef) -> WriterProperties {
         .set_dictionary_enabled(false)
         .set_dictionary_page_size_limit(DICTIONARY_BYTES);
     for field in schema.fields() {
-        if field.data_type() == &DataType::Utf8 {
-            let path = ColumnPath::new(vec![field.name().clone()]);
-            properties = properties.set_column_dictionary_enabled(path, true);
-        }
+        let path = ColumnPath::new(vec![field.name().clone()]);
+        properties = match field.data_type() {
+            DataType::Utf8 => properties.set_column_dictionary_enabled(path, true),
+            DataType::LargeUtf8 | DataType::LargeBinary => properties
+                .set_column_statistics_enabled(path.clone(), EnabledStatistics::None)
+                .set_column_data_page_row_count_limit(path.clone(), NEVER)
+                .set_column_data_page_size_limit(path, NEVER),
+            _ => properties,
+        };
     }
     properties.build()
 }
 
 fn spool_error(options: &EncodeOptions, source: io::Error) -> EncodeError {
-    let dir = options.spool_dir.clone();
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => EncodeError::DiskFull { dir },
-        _ => EncodeError::Spool { dir, source },
+    let spool = &options.spool;
+    let dir = spool.path().to_owned();
+    // The file itself could not be made: another one may be gone soon.
+    let unmade = SpoolFull { written: 0, alone: false };
+    let is_full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    match SpoolFull::of(&source).or(is_full.then_some(unmade)) {
+        Some(full) => EncodeError::DiskFull {
+            dir,
+            free: ByteSize(spool.free()),
+            written: ByteSize(full.written),
+            need: ByteSize(spool.need()),
+            alone: full.alone,
+        },
+        None => EncodeError::Spool { dir, source },
     }
 }
 
@@ -146,7 +196,10 @@ fn encode_error(options: &EncodeOptions, error: ParquetError) -> EncodeError {
     let mut cause = error.source();
     while let Some(inner) = cause {
         if let Some(io) = inner.downcast_ref::<io::Error>() {
-            return spool_error(options, io::Error::new(io.kind(), io.to_string()));
+            return match SpoolFull::of(io) {
+                Some(full) => spool_error(options, full.into_io()),
+                None => spool_error(options, io::Error::new(io.kind(), io.to_string())),
+            };
         }
         cause = inner.source();
     }

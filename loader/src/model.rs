@@ -82,6 +82,15 @@ pub enum SourceType {
         /// The declared length in UTF-16 units.
         units: u16,
     },
+    /// `varchar(max)`
+    VarCharMax {
+        /// The column's own code page, from its collation.
+        code_page: CodePage,
+    },
+    /// `nvarchar(max)`
+    NVarCharMax,
+    /// `varbinary(max)`
+    VarBinaryMax,
     /// `binary(n)`
     Binary {
         /// The declared length.
@@ -96,7 +105,21 @@ pub enum SourceType {
     UniqueIdentifier,
 }
 
+/// The most bytes of UTF-8 that a VARCHAR holds.
+pub const LARGEST_TEXT: usize = 128 << 20;
+/// The most bytes that a BINARY holds.
+pub const LARGEST_BINARY: usize = 64 << 20;
+
 impl SourceType {
+    /// For a type with (max), the most bytes of a value that the target holds; such values arrive in pieces.
+    pub fn largest_value(&self) -> Option<usize> {
+        match self {
+            Self::VarCharMax { .. } | Self::NVarCharMax => Some(LARGEST_TEXT),
+            Self::VarBinaryMax => Some(LARGEST_BINARY),
+            _ => None,
+        }
+    }
+
     /// The Arrow type that holds every value of this type exactly.
     ///
     /// `datetime2(7)` is text `YYYY-MM-DD HH:MM:SS.fffffff`: 64 bits of nanoseconds cover only 1677 to 2262 and
@@ -123,6 +146,8 @@ impl SourceType {
             | Self::NVarChar { .. }
             | Self::UniqueIdentifier => DataType::Utf8,
             Self::Binary { .. } | Self::VarBinary { .. } => DataType::Binary,
+            Self::VarCharMax { .. } | Self::NVarCharMax => DataType::LargeUtf8,
+            Self::VarBinaryMax => DataType::LargeBinary,
         }
     }
 
@@ -146,6 +171,8 @@ impl SourceType {
                 "VARCHAR".into()
             }
             Self::Binary { .. } | Self::VarBinary { .. } => "BINARY".into(),
+            Self::VarCharMax { .. } | Self::NVarCharMax => format!("VARCHAR({LARGEST_TEXT})"),
+            Self::VarBinaryMax => format!("BINARY({LARGEST_BINARY})"),
             Self::UniqueIdentifier => "VARCHAR(36)".into(),
         }
     }
@@ -171,6 +198,8 @@ impl SourceType {
             }
             Self::NChar { units } | Self::NVarChar { units } => u64::from(units) * 3,
             Self::Binary { bytes } | Self::VarBinary { bytes } => u64::from(bytes),
+            Self::VarCharMax { .. } | Self::NVarCharMax => LARGEST_TEXT as u64,
+            Self::VarBinaryMax => LARGEST_BINARY as u64,
             Self::UniqueIdentifier => 36,
         }
     }
@@ -198,6 +227,9 @@ impl fmt::Display for SourceType {
             Self::VarChar { bytes, code_page } => write!(f, "varchar({bytes}) cp{}", code_page.0),
             Self::NChar { units } => write!(f, "nchar({units})"),
             Self::NVarChar { units } => write!(f, "nvarchar({units})"),
+            Self::VarCharMax { code_page } => write!(f, "varchar(max) cp{}", code_page.0),
+            Self::NVarCharMax => f.write_str("nvarchar(max)"),
+            Self::VarBinaryMax => f.write_str("varbinary(max)"),
             Self::Binary { bytes } => write!(f, "binary({bytes})"),
             Self::VarBinary { bytes } => write!(f, "varbinary({bytes})"),
             Self::UniqueIdentifier => f.write_str("uniqueidentifier"),

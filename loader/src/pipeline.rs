@@ -7,6 +7,7 @@
 //! A keeper with a session of its own claims chunks for the readers. The first error, or a signal, cancels all;
 //! everything is joined before the run returns. The target is touched by the publication only.
 
+mod budget;
 mod closing;
 mod committer;
 mod elsewhere;
@@ -22,7 +23,10 @@ mod reader;
 mod retry;
 pub(crate) mod sessions;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 pub use failure::Failure;
 use keyferry_proto::connect::Address;
@@ -46,28 +50,26 @@ use crate::{
     grants::Broker,
     ledger::{Ledger, Run, RunStatus},
     model::TargetName,
-    plan::{self, Plan, batch_bytes},
+    plan::{self, Plan},
     progress::{self, Progress},
     publish,
     report::Report,
     shard::Shard,
     source::SqlServer,
-    stage::{self, UploadOptions},
+    stage::{self, UploadOptions, spool::SpoolDir},
     tds::Connection,
     verify::Level,
 };
 
-/// Batches between a reader and its encoder; their bytes are under the memory budget as well.
+/// Batches between a reader and its encoder; their bytes are of the memory budget (`budget.rs`), whose sizes the plan
+/// has settled (`plan/memory.rs`).
 const BATCHES_TO_ENCODE: usize = 2;
 /// Finished files between an encoder and its upload: on disk, not in memory.
 const FILES_TO_UPLOAD: usize = 1;
 /// Questions that wait for the keeper.
 const ASKS: usize = 64;
-/// The smallest part that S3 takes.
-const SMALLEST_PART: usize = 5 << 20;
-const LARGEST_PART: usize = 16 << 20;
-const SMALLEST_ROW_GROUP: usize = 1 << 20;
-const LARGEST_ROW_GROUP: usize = 128 << 20;
+/// The longest that a file waits for room in the spool directory.
+const PATIENCE_FOR_SPACE: Duration = Duration::from_mins(10);
 
 /// Everything that the tasks of one run share.
 struct Loading {
@@ -243,10 +245,11 @@ fn loading(
     // The others begin at the other end of their shares.
     pending.extend(biggest_first(others).into_iter().rev());
     progress.expect(plan.tables.iter().map(|t| t.rows).sum(), pending.len() as u64);
-    let share = batch_bytes(limits.memory, limits.connections);
+    let sizes = plan.memory;
+    let need = limits.file.bytes() * 2 * sizes.lanes as u64;
     let tables = plan.tables.iter().map(|table| table.plan.clone()).collect();
     Loading {
-        reader: Reader::new(pipeline, server, tables, level, progress),
+        reader: Reader::new(pipeline, server, tables, level, progress, sizes),
         queue: Queue::new(pending),
         elsewhere: Elsewhere::default(),
         points: Points::default(),
@@ -254,13 +257,10 @@ fn loading(
         ledger,
         stage: plan.stage.clone(),
         encode: EncodeOptions {
-            row_group_bytes: (share * 2).clamp(SMALLEST_ROW_GROUP, LARGEST_ROW_GROUP),
-            spool_dir: limits.spool_dir.clone(),
+            row_group_bytes: sizes.row_group,
+            spool: SpoolDir::new(limits.spool_dir.clone(), need, PATIENCE_FOR_SPACE),
         },
-        upload: UploadOptions {
-            part_bytes: share.clamp(SMALLEST_PART, LARGEST_PART),
-            ..UploadOptions::default()
-        },
+        upload: UploadOptions { part_bytes: sizes.part, ..UploadOptions::default() },
         file_bytes: limits.file.bytes(),
         cancel: shutdown.child_token(),
         blocking: TaskTracker::new(),

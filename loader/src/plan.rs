@@ -4,19 +4,21 @@
 mod chunks;
 mod columns;
 pub(crate) mod literal;
+mod memory;
 pub(crate) mod print;
 pub mod sql;
 mod statements;
 
 use std::time::Duration;
 
+pub use memory::Sizes;
 use serde::Serialize;
 
 use crate::{
     catalog::{self, Catalog, CatalogError},
     config::{ByteSize, Consistency, Pipeline, Table},
     ledger::Ledger,
-    model::{ColumnPlan, KeyColumn, TableName, TablePlan, TargetName},
+    model::{KeyColumn, TableName, TablePlan, TargetName},
     shard::Shard,
     verify::{self, Level},
 };
@@ -91,20 +93,27 @@ pub enum PlanError {
         /// How many there may be.
         most: u64,
     },
-    /// The memory budget cannot hold the widest row.
+    /// The memory budget cannot hold the widest row or value.
     #[error(
-        "`limits.memory_mib` is {budget}, but {table} can have rows that need {floor} with {connections} connections; \
-         raise it, or lower `limits.connections`"
+        "`limits.memory_mib` is {budget}, but the widest row of {table} needs {floor} even with one connection at a \
+         time; column {column} is its widest. Raise `limits.memory_mib`{}, or exclude the column",
+        if *has_max {
+            ", or let `limits.value_mib` name the largest value that you expect (a larger one then stops the run)"
+        } else {
+            ""
+        }
     )]
     Memory {
         /// The table with the widest rows.
         table: TableName,
+        /// Its widest column, with the type.
+        column: String,
         /// The configured budget.
         budget: ByteSize,
         /// The least that works.
         floor: ByteSize,
-        /// The configured connections.
-        connections: usize,
+        /// Whether a column has a (max) type.
+        has_max: bool,
     },
 }
 
@@ -136,6 +145,8 @@ pub struct Plan {
     pub memory_bytes: u64,
     /// The least budget that the widest possible row needs.
     pub memory_floor_bytes: u64,
+    /// What is held in memory at once, and how many chunks are on their way.
+    pub memory: Sizes,
     /// The stage that files cross.
     pub stage: TargetName,
     /// In the order of the file.
@@ -203,7 +214,8 @@ pub async fn plan(catalog: &mut impl Catalog, pipeline: &Pipeline, level: Level)
     for table in &pipeline.tables {
         tables.push(plan_table(catalog, pipeline, &database, point.as_deref(), table, &stage, level).await?);
     }
-    let memory_floor_bytes = check_memory(pipeline, &tables)?;
+    let (memory, memory_floor_bytes) =
+        memory::sizes(&pipeline.limits, tables.iter().map(|table| &table.plan))?;
     let ledger = ledger(pipeline);
     Ok(Plan {
         pipeline: pipeline.name.clone(),
@@ -213,6 +225,7 @@ pub async fn plan(catalog: &mut impl Catalog, pipeline: &Pipeline, level: Level)
         level,
         memory_bytes: pipeline.limits.memory.bytes(),
         memory_floor_bytes,
+        memory,
         privileges: statements::privileges(pipeline, &ledger, &stage, &tables),
         stage,
         tables,
@@ -303,32 +316,6 @@ fn target_name(pipeline: &Pipeline, name: &str) -> TargetName {
         schema: pipeline.target.schema.clone(),
         name: name.to_owned(),
     }
-}
-
-/// The part of the budget that one connection's batch may fill: of a quarter for batches, half is being filled
-/// while the other half is encoded.
-pub fn batch_bytes(memory: ByteSize, connections: usize) -> usize {
-    (memory.bytes() / 8 / connections.max(1) as u64) as usize
-}
-
-/// Every connection must be able to hold its widest row as one batch.
-fn check_memory(pipeline: &Pipeline, tables: &[PlannedTable]) -> Result<u64, PlanError> {
-    let widest = |t: &PlannedTable| widest_row(&t.plan.columns);
-    let connections = pipeline.limits.connections;
-    // Beside its batches a connection holds a part of an upload.
-    let each = |row: u64| (row * 8).max(ByteSize::mib(8).bytes());
-    let floor = |row: u64| ByteSize(ByteSize::mib(8).bytes() + each(row) * connections as u64);
-    let Some(table) = tables.iter().max_by_key(|t| widest(t)) else { return Ok(floor(0).bytes()) };
-    let (floor, budget) = (floor(widest(table)), pipeline.limits.memory);
-    if budget < floor {
-        return Err(PlanError::Memory { table: table.plan.source.clone(), budget, floor, connections });
-    }
-    Ok(floor.bytes())
-}
-
-/// The widest row of these columns, in bytes after decoding.
-pub fn widest_row(columns: &[ColumnPlan]) -> u64 {
-    columns.iter().map(|c| c.source.widest_bytes()).sum()
 }
 
 #[cfg(test)]

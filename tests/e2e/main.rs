@@ -24,6 +24,7 @@ mod input;
 mod live;
 mod lives;
 mod load;
+mod memory;
 mod outages;
 mod points;
 mod refused;
@@ -67,6 +68,7 @@ fn main() {
     input::trials(&mut trials);
     chunks::trials(&mut trials);
     points::trials(&mut trials);
+    memory::trials(&mut trials);
     boundary::trials(&mut trials);
     contract::trials(&mut trials);
     corruption::trials(&mut trials);

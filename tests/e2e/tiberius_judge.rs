@@ -8,7 +8,8 @@ use std::{fs, path::Path, time::Duration};
 use anyhow::{Context as _, Result, bail, ensure};
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array,
-    Int16Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray, TimestampMillisecondArray,
+    Int16Array, Int32Array, Int64Array, LargeBinaryArray, LargeStringArray, StringArray,
+    TimestampMicrosecondArray, TimestampMillisecondArray,
 };
 use keyferry_e2e::{
     process::{Process, copy_program},
@@ -156,6 +157,10 @@ fn arrow_text(array: &ArrayRef, row: usize, target: &str) -> Result<String> {
             format!("{:?}", a.value(row))
         }
     } else if let Some(a) = any.downcast_ref::<BinaryArray>() {
+        format!("0x{}", hex::encode_upper(a.value(row)))
+    } else if let Some(a) = any.downcast_ref::<LargeStringArray>() {
+        format!("{:?}", a.value(row))
+    } else if let Some(a) = any.downcast_ref::<LargeBinaryArray>() {
         format!("0x{}", hex::encode_upper(a.value(row)))
     } else {
         bail!("no canonical form for {:?}", array.data_type())

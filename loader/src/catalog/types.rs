@@ -11,6 +11,9 @@ pub struct Uncarried {
     pub hint: &'static str,
 }
 
+/// `max_length` of a type with (max).
+const MAX: i32 = -1;
+
 /// A column's type in the catalog's terms.
 pub(super) struct Declared {
     pub name: String,
@@ -25,12 +28,17 @@ impl Declared {
     pub(super) fn source_type(&self) -> Result<SourceType, Uncarried> {
         let bytes = u16::try_from(self.max_length).ok().filter(|bytes| *bytes > 0);
         let sized = |make: &dyn Fn(u16) -> SourceType| {
-            bytes.map(make).ok_or_else(|| self.uncarried("values of any length are not carried yet"))
+            bytes.map(make).ok_or_else(|| self.uncarried("its length is out of range"))
         };
         let text = |make: &dyn Fn(u16, CodePage) -> SourceType| {
             let page = self.code_page.ok_or_else(|| self.uncarried("its collation has no code page"))?;
             sized(&|bytes| make(bytes, page))
         };
+        if self.max_length == MAX
+            && let Some(unbounded) = self.unbounded()?
+        {
+            return Ok(unbounded);
+        }
         Ok(match self.name.as_str() {
             "bit" => SourceType::Bit,
             "tinyint" => SourceType::TinyInt,
@@ -57,6 +65,18 @@ impl Declared {
             "varbinary" => sized(&|bytes| SourceType::VarBinary { bytes })?,
             "uniqueidentifier" => SourceType::UniqueIdentifier,
             _ => return Err(self.uncarried("this type is not carried yet")),
+        })
+    }
+
+    fn unbounded(&self) -> Result<Option<SourceType>, Uncarried> {
+        Ok(match self.name.as_str() {
+            "varchar" => {
+                let page = self.code_page.ok_or_else(|| self.uncarried("its collation has no code page"))?;
+                Some(SourceType::VarCharMax { code_page: page })
+            }
+            "nvarchar" => Some(SourceType::NVarCharMax),
+            "varbinary" => Some(SourceType::VarBinaryMax),
+            _ => None,
         })
     }
 
@@ -101,8 +121,15 @@ mod tests {
     }
 
     #[test]
+    fn a_length_of_minus_one_is_max() {
+        assert_eq!(declared("nvarchar", -1, 0, 0), Ok(SourceType::NVarCharMax));
+        assert_eq!(declared("varbinary", -1, 0, 0), Ok(SourceType::VarBinaryMax));
+        assert_eq!(declared("varchar", -1, 0, 0), Ok(SourceType::VarCharMax { code_page: CodePage(1252) }));
+    }
+
+    #[test]
     fn what_is_not_carried_keeps_its_declared_name() {
-        assert_eq!(declared("nvarchar", -1, 0, 0).unwrap_err().declared, "nvarchar(max)");
+        assert_eq!(declared("ntext", 16, 0, 0).unwrap_err().declared, "ntext");
         assert_eq!(declared("datetimeoffset", 10, 34, 7).unwrap_err().declared, "datetimeoffset(7)");
         assert_eq!(declared("xml", -1, 0, 0).unwrap_err().declared, "xml");
         assert!(declared("decimal", 17, 39, 0).is_err());

@@ -161,7 +161,11 @@ impl Checker<'_> {
                 rows => Some(self.number(rows, "chunk_rows", 0, 2..=10_000_000_000)?),
             },
             file: ByteSize::mib(self.number(raw.file_mib, "file_mib", 128, 1..=4_096)?),
-            memory: ByteSize::mib(self.number(raw.memory_mib, "memory_mib", 256, 16..=1_048_576)?),
+            memory: ByteSize::mib(self.number(raw.memory_mib, "memory_mib", 512, 16..=1_048_576)?),
+            value: match raw.value_mib {
+                None => None,
+                value => Some(ByteSize::mib(self.number(value, "value_mib", 0, 1..=128)?)),
+            },
             spool_dir: raw.spool_dir.map_or_else(std::env::temp_dir, |dir| self.path(dir)),
             patience: self.seconds(raw.patience_seconds, "patience_seconds", 300)?,
         };

@@ -76,6 +76,7 @@ pub(super) struct Limits {
     pub chunk_rows: Option<Spanned<u64>>,
     pub file_mib: Option<Spanned<u64>>,
     pub memory_mib: Option<Spanned<u64>>,
+    pub value_mib: Option<Spanned<u64>>,
     pub spool_dir: Option<PathBuf>,
     pub patience_seconds: Option<Spanned<u64>>,
 }

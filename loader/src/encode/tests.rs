@@ -56,19 +56,22 @@ fn batch(first: i32, rows: i32) -> RecordBatch {
 }
 
 fn options(dir: &Path, row_group_bytes: usize) -> EncodeOptions {
-    EncodeOptions { row_group_bytes, spool_dir: dir.to_owned() }
+    EncodeOptions {
+        row_group_bytes,
+        spool: SpoolDir::new(dir.to_owned(), 7 << 20, std::time::Duration::from_secs(1)),
+    }
 }
 
 fn writer(options: &EncodeOptions) -> Result<FileWriter, EncodeError> {
     let master = MasterKey::new(&BASE64.encode(MASTER), "q".into(), "1".into()).unwrap();
-    FileWriter::under(schema(), &master, options)
+    FileWriter::under(schema(), &master, options.spool.enter_now(), options)
 }
 
 async fn written(row_group_bytes: usize, batches: &[RecordBatch]) -> Bytes {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = writer(&options(dir.path(), row_group_bytes)).unwrap();
     for batch in batches {
-        writer.write(batch).unwrap();
+        writer.write(batch.clone()).unwrap();
     }
     let file = writer.finish().unwrap();
     assert_eq!(file.rows, batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>());
@@ -110,6 +113,38 @@ async fn timestamps_have_no_zone_and_only_text_has_a_dictionary() {
         assert!(matches!(column.compression(), Compression::ZSTD(_)), "{path}");
     }
     assert!(metadata.file_metadata().key_value_metadata().is_none());
+}
+
+#[tokio::test]
+async fn a_large_value_is_one_page_without_statistics() {
+    let fields =
+        vec![Field::new("ID", DataType::Int32, false), Field::new("DOC", DataType::LargeBinary, true)];
+    let schema: SchemaRef = Arc::new(Schema::new(fields));
+    let large = vec![7_u8; 3 << 20];
+    let batch = |values: Vec<Option<&[u8]>>| {
+        let ids = Int32Array::from_iter_values(0..values.len() as i32);
+        let docs = arrow_array::LargeBinaryArray::from_iter(values);
+        RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(ids), Arc::new(docs)]).unwrap()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let master = MasterKey::new(&BASE64.encode(MASTER), "q".into(), "1".into()).unwrap();
+    let options = options(dir.path(), 1 << 20);
+    let place = options.spool.enter_now();
+    let mut writer = FileWriter::under(Arc::clone(&schema), &master, place, &options).unwrap();
+    writer.write(batch(vec![Some(&b"small"[..]), None])).unwrap();
+    assert!(writer.in_progress_bytes() > 0);
+    writer.write(batch(vec![Some(&large), Some(&b""[..])])).unwrap();
+    assert_eq!(writer.in_progress_bytes(), 0, "a row group is closed when the batch is gone");
+    writer.write(batch(vec![None])).unwrap();
+    let file = writer.finish().unwrap();
+    let reader = SerializedFileReader::new(Bytes::from(decrypted(&file, &MASTER).await)).unwrap();
+    assert_eq!(reader.metadata().num_row_groups(), 2);
+    let group = reader.get_row_group(0).unwrap();
+    assert!(
+        group.metadata().column(1).statistics().is_none()
+            && group.metadata().column(0).statistics().is_some()
+    );
+    assert_eq!(group.get_column_page_reader(1).unwrap().count(), 1);
 }
 
 #[test]

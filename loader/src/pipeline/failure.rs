@@ -148,6 +148,7 @@ impl Failure {
             Self::Snowflake(error) => error.is_transient(),
             Self::Ledger(error) => error.is_transient(),
             Self::Stage(error) => error.is_transient(),
+            Self::Encode(error) => error.is_transient(),
             Self::Commit(error) => error.is_transient(),
             Self::Publish(error) => error.is_transient(),
             Self::Plan(error) => error.is_transient(),

@@ -188,7 +188,7 @@ pub(super) async fn compare_again(
 ) -> Result<Report, Failure> {
     let progress = Arc::new(Progress::default());
     let tables = plan.tables.iter().map(|table| table.plan.clone()).collect();
-    let reader = Arc::new(Reader::new(pipeline, server, tables, level, Arc::clone(&progress)));
+    let reader = Arc::new(Reader::new(pipeline, server, tables, level, Arc::clone(&progress), plan.memory));
     let mut report = Report::new(plan, &progress);
     if pipeline.source.consistency == Consistency::PerRunBarrier {
         // No lock is taken to compare: each chunk is read again at a moment of its own.
@@ -203,7 +203,7 @@ pub(super) async fn compare_again(
     let outcome = async {
         for (index, table) in plan.tables.iter().enumerate() {
             let started = Instant::now();
-            let witness = add_up(&reader, index, pipeline.limits.connections, shutdown).await?;
+            let witness = add_up(&reader, index, plan.memory.lanes, shutdown).await?;
             let compared = async {
                 match check(&table.plan, &table.plan.target, level, &witness, sessions).await {
                     Err(Failure::Mismatch(found)) => {

@@ -19,7 +19,7 @@ use crate::{
     fail,
     ledger::{Claim, Claimed},
     model::arrow_schema,
-    stage::{self, StageError, StageTarget, StagedFile},
+    stage::{self, StageError, StageTarget, StagedFile, spool::Place},
     tds::Connection,
 };
 
@@ -32,8 +32,13 @@ pub(super) async fn serve(
 ) -> Result<(), Failure> {
     let mut at_point = point.is_some();
     let mut connection = point;
-    while let Some(work) = loading.queue.next().await {
-        match move_chunk(&loading, &asks, &mut connection, &work, at_point).await {
+    loop {
+        // First memory, then work: with little memory fewer chunks are on their way, and none waits half-read.
+        let lane = loading.reader.budget.lane().await?;
+        let Some(work) = loading.queue.next().await else { return Ok(()) };
+        let moved = move_chunk(&loading, &asks, &mut connection, &work, at_point).await;
+        drop(lane);
+        match moved {
             Ok(Moved::Staged(claim, facts)) => {
                 loading.points.note(work.table, work.chunk, at_point);
                 let job = Job { work, claim, facts };
@@ -66,7 +71,6 @@ pub(super) async fn serve(
             Err(error) => return Err(error),
         }
     }
-    Ok(())
 }
 
 enum Moved {
@@ -113,6 +117,11 @@ async fn stage_chunk(
     at_point: bool,
 ) -> Result<ChunkFacts, Failure> {
     let plan = loading.reader.table(work);
+    // Before anything is read: whoever waits here for the disk holds nothing that others wait for.
+    let expected =
+        plan.chunks.iter().find(|chunk| chunk.number == work.chunk).map(|chunk| chunk.estimated_bytes);
+    let expected = expected.unwrap_or(loading.file_bytes).min(loading.file_bytes);
+    let place = loading.encode.spool.enter(expected).await;
     let (batches_tx, batches_rx) = mpsc::channel(BATCHES_TO_ENCODE);
     let (files_tx, files_rx) = mpsc::channel(FILES_TO_UPLOAD);
     let encoder = Encoder {
@@ -120,6 +129,7 @@ async fn stage_chunk(
         target: Arc::clone(&target),
         options: loading.encode.clone(),
         file_bytes: loading.file_bytes,
+        place: Some(place),
     };
     let encoding = loading.blocking.spawn_blocking(move || encoder.run(batches_rx, &files_tx));
     let reading = async {
@@ -186,11 +196,13 @@ struct Encoder {
     target: Arc<StageTarget>,
     options: EncodeOptions,
     file_bytes: u64,
+    /// Of the first file.
+    place: Option<Place>,
 }
 
 impl Encoder {
     fn run(
-        self,
+        mut self,
         mut batches: mpsc::Receiver<Item>,
         files: &mpsc::Sender<SpooledFile>,
     ) -> Result<(), Failure> {
@@ -202,14 +214,17 @@ impl Encoder {
         };
         loop {
             match batches.blocking_recv() {
-                Some(Item::Batch(batch, permit)) => {
+                Some(Item::Batch(batch, paid)) => {
                     let mut writer = match open.take() {
                         Some(writer) => writer,
-                        None => FileWriter::create(Arc::clone(&self.schema), &self.target, &self.options)?,
+                        None => {
+                            let place = self.place.take().unwrap_or_else(|| self.options.spool.enter_now());
+                            FileWriter::create(Arc::clone(&self.schema), &self.target, place, &self.options)?
+                        }
                     };
-                    writer.write(&batch)?;
+                    writer.write(batch)?;
                     fail::point("encode_batch");
-                    drop((batch, permit));
+                    drop(paid);
                     if writer.file_bytes() >= self.file_bytes {
                         hand_over(writer)?;
                     } else {

@@ -3,14 +3,19 @@
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 
-use super::{Failure, queue::Work, retry};
+use super::{
+    Failure,
+    budget::{Budget, Paid},
+    queue::Work,
+    retry,
+};
 use crate::{
     config::{Consistency, Pipeline},
     fail::{self, corrupt},
     model::TablePlan,
-    plan::{batch_bytes, sql},
+    plan::{Sizes, sql},
     progress::Progress,
     source::SqlServer,
     tds::{Connection, TdsError},
@@ -20,8 +25,8 @@ use crate::{
 
 /// A batch on its way to the encoder, with its part of the memory budget.
 pub(super) enum Item {
-    /// Rows.
-    Batch(RecordBatch, OwnedSemaphorePermit),
+    /// Rows, and the memory that they have taken.
+    Batch(RecordBatch, Paid),
     /// No more rows, and the source's witness agrees.
     End,
 }
@@ -35,14 +40,10 @@ pub(super) struct Reader {
     pub progress: Arc<Progress>,
     /// How often a chunk may fail in passing.
     pub most_failures: u32,
+    pub budget: Budget,
     consistency: Consistency,
     batch_rows: usize,
-    batch_bytes: usize,
-    /// In KiB.
-    budget: Arc<Semaphore>,
 }
-
-const KIB: usize = 1024;
 
 impl Reader {
     pub(super) fn new(
@@ -51,9 +52,8 @@ impl Reader {
         tables: Vec<TablePlan>,
         level: Level,
         progress: Arc<Progress>,
+        sizes: Sizes,
     ) -> Self {
-        let batch_bytes = batch_bytes(pipeline.limits.memory, pipeline.limits.connections);
-        let batches = pipeline.limits.connections * 2;
         Self {
             server,
             tables,
@@ -61,9 +61,8 @@ impl Reader {
             progress,
             most_failures: retry::most_failures(pipeline.limits.patience),
             consistency: pipeline.source.consistency,
+            budget: Budget::new(sizes),
             batch_rows: pipeline.limits.batch_rows,
-            batch_bytes,
-            budget: Arc::new(Semaphore::new(kib(batch_bytes) as usize * batches)),
         }
     }
 
@@ -123,11 +122,13 @@ impl Reader {
             source,
         };
         let mut witness = Witness::new(&plan.columns, self.level);
+        let (batches, full) = (self.budget.batches(), self.budget.sizes().full);
         let mut rows = connection.stream(&sql::select(plan, &work.range)).await.map_err(failed)?;
         loop {
-            let mut permit = self.reserve().await?;
+            let reserved = batches.reserve().await?;
+            let mut wide = self.budget.wide();
             let waiting = self.progress.source.start();
-            let batch = rows.next_batch(&plan.columns, self.batch_rows, self.batch_bytes).await;
+            let batch = rows.next_batch_within(&plan.columns, self.batch_rows, full, &mut wide).await;
             drop(waiting);
             let Some(decoded) = batch.map_err(failed)? else { return Ok(witness) };
             fail::point("extract_batch");
@@ -136,24 +137,12 @@ impl Reader {
             let bytes = decoded.batch.get_array_memory_size();
             self.progress.read(decoded.batch.num_rows() as u64, bytes as u64);
             if let Some(sink) = sink {
-                // A small batch gives back what it does not use.
-                let surplus = permit.num_permits().saturating_sub(kib(bytes) as usize);
-                drop(permit.split(surplus));
+                let paid = Paid::new(reserved, wide, bytes);
                 let _waiting = self.progress.encoder.start();
-                sink.send(Item::Batch(corrupt::encoded(decoded.batch), permit))
+                sink.send(Item::Batch(corrupt::encoded(decoded.batch), paid))
                     .await
                     .map_err(|_| Failure::Lost("the encoder"))?;
             }
         }
     }
-
-    /// The budget of one full batch.
-    async fn reserve(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        let budget = Arc::clone(&self.budget);
-        budget.acquire_many_owned(kib(self.batch_bytes)).await.map_err(|_| Failure::Lost("the memory budget"))
-    }
-}
-
-fn kib(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(KIB)).unwrap_or(u32::MAX).max(1)
 }

@@ -7,6 +7,9 @@ use crate::model::{CodePage, SourceType};
 pub(super) fn uncuttable(source: SourceType) -> Option<&'static str> {
     match source {
         SourceType::Real | SourceType::Float => Some("a float's printed form does not name it exactly"),
+        SourceType::VarCharMax { .. } | SourceType::NVarCharMax | SourceType::VarBinaryMax => {
+            Some("its values have any length")
+        }
         _ => None,
     }
 }
@@ -44,7 +47,11 @@ pub(crate) fn literal(source: SourceType, collation: Option<&str>, text: &str) -
             uuid::Uuid::try_parse(text).ok().map(|id| format!("CAST('{id:X}' AS uniqueidentifier)"))
         }
         SourceType::Bit => matches!(text, "0" | "1").then(|| format!("CAST({text} AS bit)")),
-        SourceType::Real | SourceType::Float => None,
+        SourceType::Real
+        | SourceType::Float
+        | SourceType::VarCharMax { .. }
+        | SourceType::NVarCharMax
+        | SourceType::VarBinaryMax => None,
     }
 }
 

@@ -24,7 +24,11 @@ impl fmt::Display for Plan {
         }
         writeln!(f, "  verify       {} before anything is published", self.level)?;
         let (memory, floor) = (ByteSize(self.memory_bytes), ByteSize(self.memory_floor_bytes));
-        writeln!(f, "  memory       {memory}; the widest possible row needs {floor}")?;
+        writeln!(
+            f,
+            "  memory       {memory}, for {} chunks at once; the widest possible row needs {floor}",
+            self.memory.lanes
+        )?;
         for table in &self.tables {
             writeln!(f)?;
             print_table(f, table)?;

@@ -161,14 +161,18 @@ async fn the_schema_hash_changes_with_any_name_or_type_and_with_nothing_else() {
 async fn every_refusal_says_what_where_and_what_to_do() {
     let uncarried = "
         A|xml|-1|0|0|-|-|1|0|-
-        B|nvarchar|-1|0|0|Latin1_General_CI_AS|1252|1|0|-
+        B|ntext|16|0|0|Latin1_General_CI_AS|1252|1|0|-
         C|varbinary|68|0|0|-|-|1|0|1
         D|int|4|10|0|-|-|1|0|-
         d|int|4|10|0|-|-|1|0|-";
     let mut missing = told("sys.objects", Answer::Rows(""));
     missing.answers.push(("sys.tables", Answer::Rows("dbo|Order\nsales|Orders\nhr|People")));
-    let few = FILE.replace("chunk_rows: 100", "memory_mib: 16");
-    let mut counted = script();
+    let few = FILE.replace("chunk_rows: 100", "memory_mib: 396");
+    let documents = "
+        OrderId|int|4|10|0|-|-|0|0|-
+        Body|nvarchar|-1|0|0|Latin1_General_CI_AS|1252|1|0|-
+        ssn|int|4|10|0|-|-|1|0|-";
+    let mut counted = told("sys.columns AS c JOIN sys.types", Answer::Rows(documents));
     let refusals = [
         refused(told("sys.databases", Answer::Rows("SalesDB|0"))).await,
         refused(missing).await,

@@ -42,7 +42,8 @@ const BINARY_DEFAULT: u64 = 8_388_608;
 /// Reads the columns of a table; no rows if it does not exist or is hidden from the role.
 pub(super) fn columns_statement(table: &TargetName) -> String {
     format!(
-        "SELECT COLUMN_NAME, DATA_TYPE, NUMERIC_PRECISION, NUMERIC_SCALE, CHARACTER_MAXIMUM_LENGTH, \
+        "SELECT COLUMN_NAME, DATA_TYPE, NUMERIC_PRECISION, NUMERIC_SCALE, \
+         COALESCE(CHARACTER_MAXIMUM_LENGTH, CHARACTER_OCTET_LENGTH), \
          DATETIME_PRECISION, IS_NULLABLE FROM {}.INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = {} \
          AND TABLE_NAME = {} ORDER BY ORDINAL_POSITION",
         quoted(&table.database),

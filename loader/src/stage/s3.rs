@@ -115,7 +115,8 @@ async fn send(
     let key = Path::parse(format!("{}{name}", target.place.path))
         .map_err(|_| StageError::Reply("for a stage whose path cannot be a key of S3".to_owned()))?;
     let part_bytes = part_bytes(file.cipher_bytes, options.part_bytes);
-    if file.cipher_bytes < target.threshold.min(2 * part_bytes as u64) {
+    // What goes up in one piece is in memory as one, so it is no larger than a part.
+    if file.cipher_bytes <= target.threshold.min(part_bytes as u64) {
         let body = file.read_at(0, file.cipher_bytes as usize).await.map_err(spool)?;
         let put = PutOptions { attributes: metadata(file), ..PutOptions::default() };
         store.put_opts(&key, PutPayload::from(Bytes::from(body)), put).await.map_err(judge)?;

@@ -1,14 +1,16 @@
 //! The spool: a staged file's ciphertext on local disk until it is up. The file has no name (it is unlinked as it is
 //! made), its key exists in memory only, and no plaintext ever reaches it.
 
+mod dir;
+
 use std::{
     fs::File,
     io::{self, Write},
     os::unix::fs::FileExt as _,
-    path::Path,
     sync::Arc,
 };
 
+pub use self::dir::{Place, SpoolDir, SpoolFull};
 use super::encrypt::{Encryptor, Envelope, MasterKey};
 use crate::fail;
 
@@ -23,6 +25,8 @@ pub struct Spool {
     cipher: Vec<u8>,
     plain_bytes: u64,
     cipher_bytes: u64,
+    // Behind the file: its space is free when it is counted out.
+    place: Place,
 }
 
 /// An encrypted file that waits for its upload. It can be uploaded more than once; dropping it frees the disk.
@@ -38,18 +42,20 @@ pub struct SpooledFile {
     pub digest: String,
     pub(crate) envelope: Envelope,
     file: Arc<File>,
+    _place: Place,
 }
 
 impl Spool {
-    /// Makes the nameless file in `dir` and a fresh key for it.
-    pub fn create(dir: &Path, master: &MasterKey) -> io::Result<Self> {
+    /// Makes the nameless file in its place and a fresh key for it.
+    pub fn create(place: Place, master: &MasterKey) -> io::Result<Self> {
         Ok(Self {
-            file: tempfile::tempfile_in(dir)?,
+            file: tempfile::tempfile_in(place.dir().path())?,
             encryptor: Encryptor::new(master).map_err(io::Error::other)?,
             gathered: Vec::with_capacity(GATHER),
             cipher: Vec::with_capacity(GATHER + 16),
             plain_bytes: 0,
             cipher_bytes: 0,
+            place,
         })
     }
 
@@ -57,9 +63,10 @@ impl Spool {
     pub fn finish(mut self, rows: u64) -> io::Result<SpooledFile> {
         self.spill()?;
         let envelope = self.encryptor.finish(&mut self.cipher).map_err(io::Error::other)?;
-        self.file.write_all(&self.cipher)?;
+        self.place.dir().write_all(&self.file, &self.cipher, self.cipher_bytes)?;
         fail::point("spool_end");
         self.cipher_bytes += self.cipher.len() as u64;
+        self.place.complete();
         Ok(SpooledFile {
             rows,
             plain_bytes: self.plain_bytes,
@@ -67,6 +74,7 @@ impl Spool {
             digest: envelope.digest.clone(),
             envelope,
             file: Arc::new(self.file),
+            _place: self.place,
         })
     }
 
@@ -76,8 +84,9 @@ impl Spool {
         }
         self.encryptor.update(&self.gathered, &mut self.cipher).map_err(io::Error::other)?;
         self.gathered.clear();
-        self.file.write_all(&self.cipher)?;
+        self.place.dir().write_all(&self.file, &self.cipher, self.cipher_bytes)?;
         fail::point("spool_write");
+        self.place.written(self.cipher.len() as u64);
         self.cipher_bytes += self.cipher.len() as u64;
         Ok(())
     }

@@ -8,7 +8,7 @@ use static_assertions::assert_not_impl_any;
 
 use super::{
     encrypt::MasterKey,
-    spool::{Spool, SpooledFile},
+    spool::{Place, Spool, SpoolDir, SpooledFile},
     *,
 };
 use crate::snowflake::{
@@ -51,7 +51,7 @@ async fn what_is_spooled_is_what_another_implementation_decrypts() {
     for key in [vec![7_u8; 16], (0..32).collect::<Vec<u8>>()] {
         for length in [0, 1, 15, 16, 17, 262_143, 262_144, 262_145, 700_001] {
             let plain: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
-            let mut spool = Spool::create(dir.path(), &master(&key)).unwrap();
+            let mut spool = Spool::create(place(dir.path()), &master(&key)).unwrap();
             for piece in plain.chunks(10_007) {
                 spool.write_all(piece).unwrap();
             }
@@ -66,7 +66,7 @@ async fn what_is_spooled_is_what_another_implementation_decrypts() {
 async fn the_spool_directory_stays_empty_and_two_files_share_no_key() {
     let dir = tempfile::tempdir().unwrap();
     let spooled = || {
-        let mut spool = Spool::create(dir.path(), &master(&[1; 16])).unwrap();
+        let mut spool = Spool::create(place(dir.path()), &master(&[1; 16])).unwrap();
         spool.write_all(b"the same rows").unwrap();
         spool.finish(1).unwrap()
     };
@@ -80,7 +80,7 @@ async fn the_spool_directory_stays_empty_and_two_files_share_no_key() {
 #[test]
 fn the_material_is_described_in_strings_only() {
     let dir = tempfile::tempdir().unwrap();
-    let file = Spool::create(dir.path(), &master(&[1; 32])).unwrap().finish(0).unwrap();
+    let file = Spool::create(place(dir.path()), &master(&[1; 32])).unwrap().finish(0).unwrap();
     let described: serde_json::Value = serde_json::from_str(&file.envelope.description).unwrap();
     assert_eq!(described, json!({ "queryId": "01b0-query", "smkId": "92019681909886", "keySize": "256" }));
 }
@@ -193,10 +193,14 @@ async fn a_role_that_may_not_make_the_stage_goes_on_with_one_that_exists() {
 /// A spooled file of `length` bytes and what is needed to read it back.
 fn spooled(length: usize) -> SpooledFile {
     let dir = tempfile::tempdir().unwrap();
-    let mut spool = Spool::create(dir.path(), &master(&[9; 16])).unwrap();
+    let mut spool = Spool::create(place(dir.path()), &master(&[9; 16])).unwrap();
     let plain: Vec<u8> = (0..length).map(|i| (i % 249) as u8).collect();
     spool.write_all(&plain).unwrap();
     spool.finish(5).unwrap()
+}
+
+fn place(path: &std::path::Path) -> Place {
+    SpoolDir::new(path.to_owned(), 0, Duration::from_secs(1)).enter_now()
 }
 
 /// Uploads to a server that acts as told, over plain HTTP: what is asked for is the same.
@@ -297,4 +301,42 @@ async fn a_busy_storage_and_a_lost_reply_are_asked_again_with_the_same_bytes() {
     outcome.unwrap();
     assert_eq!(seen.len(), 3);
     assert!(seen.iter().all(|request| request.body == seen[0].body && request.path == KEY));
+}
+
+#[tokio::test]
+async fn a_part_that_failed_goes_up_again_and_the_others_do_not() {
+    let file = spooled(11 << 20);
+    let failures = std::sync::atomic::AtomicUsize::new(0);
+    let (outcome, seen) = uploaded(&file, move |_, request| {
+        if request.query.contains_key("uploads") {
+            return Act::status(
+                200,
+                "<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>",
+            );
+        }
+        if request.method == "POST" {
+            return Act::status(
+                200,
+                "<CompleteMultipartUploadResult><ETag>e-3</ETag></CompleteMultipartUploadResult>",
+            );
+        }
+        let second = request.query.get("partNumber").is_some_and(|number| number == "2");
+        if second {
+            match failures.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+                0 => return Act::status(503, "<Error><Code>SlowDown</Code></Error>"),
+                1 => return Act::CutAfterReading,
+                _ => {}
+            }
+        }
+        stored()
+    })
+    .await;
+    outcome.unwrap();
+    let sent = |part: &str| -> Vec<&Seen> {
+        seen.iter()
+            .filter(|seen| seen.method == "PUT" && seen.query.get("partNumber").is_some_and(|n| n == part))
+            .collect()
+    };
+    assert_eq!((sent("1").len(), sent("2").len(), sent("3").len()), (1, 3, 1));
+    assert!(sent("2").iter().all(|again| again.body == sent("2")[0].body));
 }

@@ -17,6 +17,7 @@ use super::{
     token::{Change, Done, Token},
     types::ColumnMeta,
 };
+use crate::extract::Room;
 
 /// Servers that a login may be routed through.
 const MAX_HOPS: usize = 4;
@@ -269,8 +270,8 @@ impl RowStream<'_> {
         self.rows
     }
 
-    /// Fills `rows` until it is full or the result ends.
-    pub(crate) async fn read_into(&mut self, rows: &mut Rows) -> Result<(), TdsError> {
+    /// Fills `rows` until it is full or the result ends. `room` is asked when a row is wider than the batch.
+    pub(crate) async fn read_into(&mut self, rows: &mut Rows, room: &mut impl Room) -> Result<(), TdsError> {
         match std::mem::replace(&mut self.state, Reading::Broken) {
             Reading::Rows => {}
             Reading::Ended => {
@@ -288,6 +289,7 @@ impl RowStream<'_> {
                     self.state = Reading::Rows;
                     break;
                 }
+                Progress::Wide => rows.widen(room.widen().await),
                 Progress::Short(wanted) => more(channel, wanted, "rows were read").await?,
                 Progress::Token(Token::Done(done)) => {
                     self.finish(done, self.rows + rows.len() as u64).await?;

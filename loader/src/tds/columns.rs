@@ -16,7 +16,9 @@ use super::{
     TdsError,
     collation::{TextDecoder, append_utf16},
     cursor::{Cursor, Parsed, Stop},
-    numbers, temporal,
+    numbers,
+    streamed::{Read, Streamed, no_decoder},
+    temporal,
     types::{Layout, TypeInfo},
 };
 use crate::{
@@ -62,6 +64,7 @@ enum Data {
     Utf16(Text),
     Binary(Text),
     UniqueIdentifier(Text),
+    Streamed(Streamed),
 }
 
 /// Values of variable length.
@@ -102,8 +105,10 @@ impl Text {
 
 /// Runs one expression over the vector of whichever variant holds one.
 macro_rules! each {
-    ($data:expr, $values:ident => $fixed:expr, $bits:ident => $boolean:expr, $text:ident => $variable:expr) => {
+    ($data:expr, $values:ident => $fixed:expr, $bits:ident => $boolean:expr, $text:ident => $variable:expr,
+     $stream:ident => $streamed:expr) => {
         match $data {
+            Data::Streamed($stream) => $streamed,
             Data::Bit($bits) => $boolean,
             Data::TinyInt($values) | Data::SmallInt($values) => $fixed,
             Data::Int($values) | Data::Date($values) => $fixed,
@@ -126,14 +131,24 @@ macro_rules! each {
 
 impl Column {
     /// An empty column; `info` is what the wire announced and agrees with the plan.
-    pub(super) fn new(info: &TypeInfo, plan: &ColumnPlan, max_rows: usize) -> Result<Self, TdsError> {
+    /// No value of a (max) type may have more than `largest_value` bytes.
+    pub(super) fn new(
+        info: &TypeInfo,
+        plan: &ColumnPlan,
+        max_rows: usize,
+        largest_value: usize,
+    ) -> Result<Self, TdsError> {
         let rows = max_rows.min(RESERVED_ROWS);
+        let data = match Streamed::of(plan, rows, largest_value)? {
+            Some(streamed) => Data::Streamed(streamed),
+            None => Data::new(plan, rows)?,
+        };
         Ok(Self {
             name: plan.source_name.as_str().into(),
             nullable: plan.nullable,
             layout: info.layout,
             size: info.size as usize,
-            data: Data::new(plan, rows)?,
+            data,
             nulls: NullBufferBuilder::new(rows),
             source_bytes: 0,
             last_bytes: 0,
@@ -157,7 +172,7 @@ impl Column {
                 }
             },
             Layout::Pointer | Layout::Variant | Layout::Chunks => {
-                return self.bad("this type is not carried yet".into());
+                return self.bad("its values come in pieces, which this column does not take".into());
             }
         };
         match self.data.push(bytes, &mut self.last_bytes) {
@@ -170,15 +185,53 @@ impl Column {
         }
     }
 
+    /// Whether values come in pieces.
+    pub(super) fn is_streamed(&self) -> bool {
+        matches!(self.data, Data::Streamed(_))
+    }
+
+    /// Reads one value, or of a (max) type as much as there is and `room` bytes hold: false when the room is full.
+    /// What was read of it before the bytes ended stays.
+    pub(super) fn read_on(&mut self, cursor: &mut Cursor<'_>, room: usize) -> Parsed<bool> {
+        let Data::Streamed(streamed) = &mut self.data else {
+            // Of a short value nothing counts as read before it is whole.
+            let mut ahead = cursor.clone();
+            self.read(&mut ahead)?;
+            *cursor = ahead;
+            return Ok(true);
+        };
+        match streamed.read(cursor, room)? {
+            Ok(Read::Full) => return Ok(false),
+            Ok(Read::Whole(bytes)) => {
+                self.source_bytes += bytes;
+                self.nulls.append_non_null();
+            }
+            Ok(Read::Null) if self.nullable => self.nulls.append_null(),
+            Ok(Read::Null) => return self.unplanned_null().map(|()| true),
+            Err(trouble) => return self.bad(trouble.describe(&[])).map(|()| true),
+        }
+        Ok(true)
+    }
+
+    /// Fails at a value for which there is no memory.
+    #[cold]
+    pub(super) fn no_room(&self, message: String) -> Parsed<()> {
+        self.bad(message)
+    }
+
+    #[cold]
+    fn unplanned_null(&self) -> Parsed<()> {
+        self.bad("a NULL came, and the plan says NOT NULL: the column has changed, so plan again".into())
+    }
+
     /// Takes a NULL.
     #[inline]
     pub(super) fn push_null(&mut self) -> Parsed<()> {
         if !self.nullable {
-            return self.bad(
-                "a NULL came, and the plan says NOT NULL: the column has changed, so plan again".into(),
-            );
+            return self.unplanned_null();
         }
-        each!(&mut self.data, values => values.push(Default::default()), bits => bits.append(false), text => text.close());
+        each!(&mut self.data, values => values.push(Default::default()), bits => bits.append(false),
+            text => text.close(), streamed => streamed.push_null());
         self.nulls.append_null();
         self.last_bytes = 0;
         Ok(())
@@ -190,18 +243,22 @@ impl Column {
             self.source_bytes -= self.last_bytes;
             self.nulls.truncate(rows);
         }
-        each!(&mut self.data, values => values.truncate(rows), bits => bits.truncate(rows), text => text.truncate(rows));
+        // A table with columns in pieces is never cut back.
+        each!(&mut self.data, values => values.truncate(rows), bits => bits.truncate(rows),
+            text => text.truncate(rows), _streamed => ());
     }
 
     /// Bytes that every row takes.
     pub(super) fn fixed_bytes(&self) -> usize {
-        each!(&self.data, values => size_of_val_of(values), _bits => 1, _text => size_of::<i32>())
+        each!(&self.data, values => size_of_val_of(values), _bits => 1, _text => size_of::<i32>(),
+            _streamed => size_of::<i64>())
     }
 
     /// Bytes that the values of variable length take now, if it has such.
     #[inline]
     pub(super) fn variable_bytes(&self) -> Option<usize> {
-        each!(&self.data, _values => None, _bits => None, text => Some(text.bytes.len()))
+        each!(&self.data, _values => None, _bits => None, text => Some(text.bytes.len()),
+            streamed => Some(streamed.len()))
     }
 
     /// Bytes that text and binary values had on the wire.
@@ -232,6 +289,7 @@ impl Column {
             | Data::Encoded { text, .. }
             | Data::Utf16(text)
             | Data::UniqueIdentifier(text) => text.strings(nulls)?,
+            Data::Streamed(streamed) => streamed.finish(nulls)?,
             Data::Binary(text) => {
                 let (offsets, bytes) = text.parts();
                 Arc::new(BinaryArray::try_new(offsets, bytes, nulls)?)
@@ -268,7 +326,8 @@ fn decimal(
 
 /// What is wrong with a value.
 #[derive(Debug)]
-enum Trouble {
+pub(super) enum Trouble {
+    TooLarge { announced: Option<u64>, limit: usize, is_text: bool },
     Length,
     Range,
     CodePage(u16),
@@ -278,6 +337,16 @@ enum Trouble {
 impl Trouble {
     fn describe(&self, bytes: &[u8]) -> String {
         match self {
+            Self::TooLarge { announced, limit, is_text } => {
+                let size =
+                    announced.map_or("of no announced size".to_owned(), |bytes| format!("of {bytes} bytes"));
+                let limit =
+                    if *is_text { format!("{limit} bytes of UTF-8") } else { format!("{limit} bytes") };
+                format!(
+                    "a value {size} does not fit into the {limit} that a value may have (Snowflake's limit, or a lower \
+                     `limits.value_mib`); shorten it at the source, raise `limits.value_mib` if it is set, or exclude the column"
+                )
+            }
             Self::Length => format!("{} bytes came, which this type does not have", bytes.len()),
             Self::Range => "the value is outside of what its type can hold".into(),
             Self::CodePage(65001) => "the bytes are not UTF-8; repair the value at the source".into(),
@@ -320,17 +389,16 @@ impl Data {
             }
             SourceType::DateTime2 { .. } => Self::DateTime2Text(Text::new(rows)),
             SourceType::Char { code_page, .. } | SourceType::VarChar { code_page, .. } => {
-                let Some(decoder) = TextDecoder::of(corrupt::code_page(code_page.0)) else {
-                    return Err(TdsError::Refused(format!(
-                        "column {} is in code page {}, which is not carried; exclude it, or cast it to nvarchar in a view",
-                        plan.source_name, code_page.0
-                    )));
-                };
+                let decoder = TextDecoder::of(corrupt::code_page(code_page.0))
+                    .ok_or_else(|| no_decoder(plan, code_page.0))?;
                 Self::Encoded { text: Text::new(rows), decoder, code_page: code_page.0 }
             }
             SourceType::NChar { .. } | SourceType::NVarChar { .. } => Self::Utf16(Text::new(rows)),
             SourceType::Binary { .. } | SourceType::VarBinary { .. } => Self::Binary(Text::new(rows)),
             SourceType::UniqueIdentifier => Self::UniqueIdentifier(Text::new(rows)),
+            SourceType::VarCharMax { .. } | SourceType::NVarCharMax | SourceType::VarBinaryMax => {
+                return Err(TdsError::protocol(format!("column {} needs pieces", plan.source_name)));
+            }
         })
     }
 
@@ -393,6 +461,7 @@ impl Data {
                 numbers::push_guid(&mut text.bytes, &exactly(bytes)?);
                 text.close();
             }
+            Self::Streamed(_) => return Err(Trouble::Length),
         }
         Ok(())
     }

@@ -27,7 +27,7 @@ pub(super) fn wrong<T>(message: impl Into<String>) -> Parsed<T> {
 }
 
 /// A position in bytes that may not be complete yet. No read goes beyond them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -57,6 +57,15 @@ impl<'a> Cursor<'a> {
             Ok(taken)
         } else {
             Err(Stop::Short(self.at.saturating_add(count)))
+        }
+    }
+
+    /// At least one and at most `most` bytes: what is there.
+    #[inline]
+    pub(super) fn take_some(&mut self, most: usize) -> Parsed<&'a [u8]> {
+        match (self.bytes.len() - self.at).min(most) {
+            0 => Err(Stop::Short(self.at + 1)),
+            count => self.take(count),
         }
     }
 

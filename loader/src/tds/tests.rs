@@ -3,6 +3,7 @@
 mod framing;
 mod hostile;
 mod login;
+mod pieces;
 mod server;
 mod split;
 mod statements;

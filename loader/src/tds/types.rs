@@ -231,6 +231,9 @@ impl TypeInfo {
         let bytes = self.size as u16;
         let code_page = || self.collation.and_then(Collation::code_page).map(CodePage);
         Some(match (self.token, self.layout) {
+            (t::BIGVARCHAR, Layout::Chunks) => SourceType::VarCharMax { code_page: code_page()? },
+            (t::NVARCHAR, Layout::Chunks) => SourceType::NVarCharMax,
+            (t::BIGVARBINARY, Layout::Chunks) => SourceType::VarBinaryMax,
             (_, Layout::Chunks | Layout::Pointer | Layout::Variant) => return None,
             (t::BIT | t::BITN, _) => SourceType::Bit,
             (t::INT1, _) => SourceType::TinyInt,
@@ -317,8 +320,8 @@ impl TypeInfo {
     }
 }
 
-const PLP_NULL: u64 = u64::MAX;
-const PLP_UNKNOWN: u64 = u64::MAX - 1;
+pub(super) const PLP_NULL: u64 = u64::MAX;
+pub(super) const PLP_UNKNOWN: u64 = u64::MAX - 1;
 
 /// Partially length-prefixed bytes (MS-TDS 2.2.5.2.3).
 fn chunks<'a>(cursor: &mut Cursor<'a>) -> Parsed<Option<Cow<'a, [u8]>>> {
@@ -366,9 +369,6 @@ impl fmt::Display for TypeInfo {
             t::VARIANT => f.write_str("sql_variant"),
             t::XML => f.write_str("xml"),
             t::UDT => f.write_str(self.udt.as_deref().unwrap_or("CLR type")),
-            t::BIGVARBINARY => f.write_str("varbinary(max)"),
-            t::BIGVARCHAR if self.layout == Layout::Chunks => f.write_str("varchar(max)"),
-            t::NVARCHAR => f.write_str("nvarchar(max)"),
             t::BIGVARCHAR | t::VARCHAR => self.unknown_collation(f, "varchar"),
             t::BIGCHAR | t::CHAR => self.unknown_collation(f, "char"),
             t::BINARY => write!(f, "binary({})", self.size),
@@ -380,7 +380,10 @@ impl fmt::Display for TypeInfo {
 
 impl TypeInfo {
     fn unknown_collation(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
-        write!(f, "{name}({})", self.size)?;
+        match self.layout {
+            Layout::Chunks => write!(f, "{name}(max)")?,
+            _ => write!(f, "{name}({})", self.size)?,
+        }
         match self.collation {
             Some(collation) => write!(f, " with {collation}"),
             None => Ok(()),

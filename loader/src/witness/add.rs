@@ -1,7 +1,8 @@
 //! Adds one Arrow column to a witness.
 
 use arrow_array::{
-    Array, ArrowPrimitiveType, BinaryArray, BooleanArray, Decimal128Array, PrimitiveArray, StringArray,
+    Array, ArrowPrimitiveType, BinaryArray, BooleanArray, Decimal128Array, LargeBinaryArray,
+    LargeStringArray, PrimitiveArray, StringArray,
     types::{
         Date32Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType,
         TimestampMillisecondType,
@@ -132,6 +133,14 @@ fn sums(column: &ColumnPlan, array: &dyn Array, source_bytes: u64) -> Option<Res
             let values: &BinaryArray = array.as_any().downcast_ref()?;
             Sums::apart([i128::from(source_bytes)], values.iter().flatten().map(|v| v.len() as i128).sum())
         }
+        SourceType::VarCharMax { .. } | SourceType::NVarCharMax => {
+            let texts: &LargeStringArray = array.as_any().downcast_ref()?;
+            Sums::apart([i128::from(source_bytes)], texts.iter().flatten().map(|t| t.len() as i128).sum())
+        }
+        SourceType::VarBinaryMax => {
+            let values: &LargeBinaryArray = array.as_any().downcast_ref()?;
+            Sums::apart([i128::from(source_bytes)], values.iter().flatten().map(|v| v.len() as i128).sum())
+        }
         SourceType::UniqueIdentifier => return Some(uuids(column, array.as_any().downcast_ref()?)),
     };
     Some(Ok(done))
@@ -156,8 +165,16 @@ fn digests(sums: &mut Sums, column: &ColumnPlan, array: &dyn Array) {
     let text = array.as_any().downcast_ref::<StringArray>();
     let bytes = array.as_any().downcast_ref::<BinaryArray>();
     let total = |measure: &Measure| {
-        let texts = |digest: fn(&str) -> i128| text.map(|t| t.iter().flatten().map(digest).sum::<i128>());
-        let values = |digest: fn(&[u8]) -> i128| bytes.map(|b| b.iter().flatten().map(digest).sum::<i128>());
+        let texts = |digest: fn(&str) -> i128| {
+            let long = array.as_any().downcast_ref::<LargeStringArray>();
+            let long = long.map(|t| t.iter().flatten().map(digest).sum::<i128>());
+            text.map(|t| t.iter().flatten().map(digest).sum::<i128>()).or(long)
+        };
+        let values = |digest: fn(&[u8]) -> i128| {
+            let long = array.as_any().downcast_ref::<LargeBinaryArray>();
+            let long = long.map(|b| b.iter().flatten().map(digest).sum::<i128>());
+            bytes.map(|b| b.iter().flatten().map(digest).sum::<i128>()).or(long)
+        };
         let sum = match measure {
             Measure::TextDigest => texts(hash::source_text),
             Measure::TextMd5 => texts(hash::target_text),

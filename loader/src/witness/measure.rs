@@ -94,6 +94,9 @@ pub fn target_measure(source: SourceType) -> &'static [Measure] {
         | SourceType::VarChar { .. }
         | SourceType::NChar { .. }
         | SourceType::NVarChar { .. }
+        | SourceType::VarCharMax { .. }
+        | SourceType::NVarCharMax
+        | SourceType::VarBinaryMax
         | SourceType::Binary { .. }
         | SourceType::VarBinary { .. }
         | SourceType::UniqueIdentifier => &[Measure::Bytes],
@@ -111,8 +114,12 @@ pub fn source_digest(source: SourceType) -> &'static [Measure] {
         SourceType::Char { .. }
         | SourceType::VarChar { .. }
         | SourceType::NChar { .. }
-        | SourceType::NVarChar { .. } => &[Measure::TextDigest],
-        SourceType::Binary { .. } | SourceType::VarBinary { .. } => &[Measure::BinaryDigest],
+        | SourceType::NVarChar { .. }
+        | SourceType::VarCharMax { .. }
+        | SourceType::NVarCharMax => &[Measure::TextDigest],
+        SourceType::Binary { .. } | SourceType::VarBinary { .. } | SourceType::VarBinaryMax => {
+            &[Measure::BinaryDigest]
+        }
         _ => &[],
     }
 }
@@ -121,7 +128,9 @@ pub fn source_digest(source: SourceType) -> &'static [Measure] {
 pub fn target_digest(source: SourceType) -> &'static [Measure] {
     match source {
         SourceType::Decimal { scale: 38, .. } | SourceType::UniqueIdentifier => &[Measure::TextMd5],
-        SourceType::Binary { .. } | SourceType::VarBinary { .. } => &[Measure::BinaryMd5],
+        SourceType::Binary { .. } | SourceType::VarBinary { .. } | SourceType::VarBinaryMax => {
+            &[Measure::BinaryMd5]
+        }
         same if !source_digest(same).is_empty() => &[Measure::TextMd5],
         _ => &[],
     }

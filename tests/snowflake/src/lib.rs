@@ -23,6 +23,7 @@
 
 mod config;
 mod copy;
+mod counting;
 mod crypt;
 mod faults;
 mod http;
@@ -44,6 +45,7 @@ mod stats;
 mod transfer;
 
 pub use config::{AnyRole, Config, KeyPair, LoadHistory, Polling, SecurityIntegration, StageKey, User};
+pub use counting::{Counted, Counting};
 pub use faults::{Effect, Fault, FaultId, Faults, Trigger};
 pub use server::{Handle, Server, StartError};
 pub use stats::{Snapshot, Stats};

@@ -55,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) objects: ObjectStore,
     pub(crate) stages: Stages,
     pub(crate) history: History,
+    pub(crate) counting: crate::Counting,
     pub(crate) tasks: TaskTracker,
     /// What `stageInfo.endPoint` says.
     pub(crate) endpoint: String,
@@ -80,6 +81,11 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// The tables whose rows are counted instead of stored.
+    pub fn counting(&self) -> &crate::Counting {
+        &self.shared.counting
+    }
+
     /// Makes every session token that is out count as expired (390112), so that clients must renew.
     pub fn expire_session_tokens(&self) {
         self.shared.sessions.expire_all();
@@ -138,6 +144,7 @@ impl Server {
             objects: ObjectStore::default(),
             stages: Stages::default(),
             history: History::default(),
+            counting: crate::Counting::default(),
             tasks: TaskTracker::new(),
             faults: Arc::clone(&faults),
             stats: Arc::clone(&stats),

@@ -10,6 +10,7 @@ use keyferry_sql::Database;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_util::sync::CancellationToken;
 
+use crate::computed::Computed;
 use crate::faults::Faults;
 
 /// Everything [`Server::start`](crate::Server::start) needs. [`Config::new`] fills in the defaults.
@@ -30,6 +31,8 @@ pub struct Config {
     pub max_packet_size: u16,
     /// Switches that make answers fail on purpose, settable while the server runs.
     pub faults: Faults,
+    /// Who answers for tables that are computed and not stored.
+    pub computed: Computed,
     /// Cancelled by the caller to stop the server; [`Server::stop`](crate::Server::stop) cancels it too.
     pub shutdown: CancellationToken,
 }
@@ -46,6 +49,7 @@ impl Config {
             database,
             max_packet_size: 32_767,
             faults: Faults::default(),
+            computed: Computed::default(),
             shutdown: CancellationToken::new(),
         }
     }

@@ -22,6 +22,7 @@
 //! `outgoing`. Values become bytes in `types` and `values`, rows in `rows`.
 
 mod answer;
+mod computed;
 mod config;
 mod connection;
 mod faults;
@@ -43,6 +44,7 @@ mod transport;
 mod types;
 mod values;
 
+pub use computed::{Answers, Computed};
 pub use config::{Config, Encrypt, Kerberos, SqlLogin, TlsIdentity};
 pub use faults::{Armed, Fault, Faults, When};
 pub use server::{Server, StartError, Stats};

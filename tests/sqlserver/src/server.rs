@@ -143,6 +143,11 @@ impl Server {
         &self.shared.config.faults
     }
 
+    /// Who answers for tables that are computed and not stored.
+    pub fn computed(&self) -> &crate::Computed {
+        &self.shared.config.computed
+    }
+
     /// Closes the listening socket and every connection, and waits for their tasks (at most five seconds).
     pub async fn stop(&self) {
         self.shutdown.cancel();

@@ -45,6 +45,9 @@ const COLUMNS: &[(&str, &str)] = &[
     ("c_binary", "binary(4) NULL"),
     ("c_varbinary", "varbinary(40) NULL"),
     ("c_uniqueidentifier", "uniqueidentifier NULL"),
+    ("c_varchar_max", "varchar(max) NULL"),
+    ("c_nvarchar_max", "nvarchar(max) NULL"),
+    ("c_varbinary_max", "varbinary(max) NULL"),
 ];
 
 /// Rows: typical, smallest, largest, NULL, and the awkward ones.
@@ -96,6 +99,9 @@ fn typical() -> Vec<Cell> {
         Cell::Bytes(vec![1, 2, 3, 4]),
         Cell::Bytes((0..=39).collect()),
         Cell::Uuid(*b"\x6F\x96\x19\xFF\x8B\x86\xD0\x11\xB4\x2D\x00\xC0\x4F\xC9\x64\xFF"),
+        Cell::text("any length"),
+        Cell::text("日本語 and 𝄞, of any length"),
+        Cell::Bytes((0..=255).collect()),
     ]
 }
 
@@ -129,6 +135,9 @@ fn smallest() -> Vec<Cell> {
         Cell::Bytes(vec![0; 4]),
         Cell::Bytes(vec![0]),
         Cell::Uuid([0; 16]),
+        Cell::text(" "),
+        Cell::text("\u{1}"),
+        Cell::Bytes(vec![0]),
     ]
 }
 
@@ -162,6 +171,10 @@ fn largest() -> Vec<Cell> {
         Cell::Bytes(vec![255; 4]),
         Cell::Bytes(vec![255; 40]),
         Cell::Uuid([255; 16]),
+        // Longer than any packet; the pieces of the wire cut surrogate pairs.
+        Cell::text("ÿ".repeat(100_001)),
+        Cell::text(format!("a{}", "𐀀".repeat(50_001))),
+        Cell::Bytes((0..=255).cycle().take(300_001).collect()),
     ]
 }
 
@@ -198,6 +211,9 @@ fn awkward() -> Vec<Cell> {
         Cell::Bytes(b"\\x00".to_vec()),
         Cell::Bytes(vec![0xC3, 0x28, 0, 0xFF]),
         Cell::Uuid([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
+        Cell::text("nul\0inside\ttab, quote\" back\\"),
+        Cell::text("nul\0inside e\u{301} 👩\u{200D}👩\u{200D}👧 \u{FFFD}"),
+        Cell::Bytes(vec![0xC3, 0x28, 0, 0xFF]),
     ]
 }
 

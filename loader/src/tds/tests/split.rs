@@ -107,7 +107,7 @@ fn absorb(pieces: &[&[u8]]) -> (RecordBatch, Vec<u64>) {
                 }
                 Progress::Token(Token::Done(_)) => return rows.finish().unwrap(),
                 Progress::Token(_) => {}
-                Progress::Full => panic!("not so many rows"),
+                Progress::Full | Progress::Wide => panic!("not so many rows"),
             }
         }
     }

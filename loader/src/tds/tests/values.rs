@@ -243,9 +243,9 @@ fn binary_is_carried_as_it_is() {
 fn a_result_that_is_not_the_planned_one_is_refused() {
     let columns =
         columns_of(&metadata(&[("id", NOT_NULL, vec![0x38]), ("amount", NULLABLE, vec![0x6A, 9, 12, 2])]));
-    assert!(Rows::new(&columns, &plan_of(&columns), 1, 1).is_ok());
+    assert!(Rows::new(&columns, &plan_of(&columns), 1, 1, usize::MAX).is_ok());
     let decimal = |precision| SourceType::Decimal { precision, scale: 2 };
-    let refusal = |planned: &[_]| Rows::new(&columns, planned, 1, 1).unwrap_err().to_string();
+    let refusal = |planned: &[_]| Rows::new(&columns, planned, 1, 1, usize::MAX).unwrap_err().to_string();
     let text = refusal(&[plan("id", SourceType::Int), plan("amount", decimal(10))]);
     assert!(text.contains("amount is decimal(12,2) and was planned as decimal(10,2)"), "{text}");
     assert!(refusal(&[plan("id", SourceType::BigInt), plan("amount", decimal(12))]).contains("id is int"));
@@ -258,7 +258,7 @@ fn a_null_where_the_plan_says_not_null_is_refused() {
     let columns = columns_of(&metadata(&[("id", NULLABLE, vec![0x26, 4])]));
     let mut planned = plan_of(&columns);
     planned[0].nullable = false;
-    let mut rows = Rows::new(&columns, &planned, 10, 1000).unwrap();
+    let mut rows = Rows::new(&columns, &planned, 10, 1000, usize::MAX).unwrap();
     let error = rows.absorb(&[0xD1, 4, 1, 0, 0, 0, 0xD2, 1], 40).unwrap_err();
     assert!(matches!(error, TdsError::Value { row: 42, .. }), "{error}");
 }

@@ -169,5 +169,5 @@ pub(super) fn plan_of(columns: &[ColumnMeta]) -> Vec<ColumnPlan> {
 
 /// An empty batch that takes everything.
 pub(super) fn rows_of(columns: &[ColumnMeta]) -> Rows {
-    Rows::new(columns, &plan_of(columns), 1_000_000, usize::MAX).unwrap()
+    Rows::new(columns, &plan_of(columns), 1_000_000, usize::MAX, usize::MAX).unwrap()
 }

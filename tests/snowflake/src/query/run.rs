@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Body;
 use crate::{
+    counting::Answered,
     lexer::{Kind, tokens},
     prepare::prepare,
     reply::{self, Refusal},
@@ -73,6 +74,15 @@ impl Run<'_> {
         }
         if let Some(id) = result_scan(&prepared.text) {
             return Ok(super::earlier_reply(self.server, self.session, &id)?.to_vec());
+        }
+        match self.server.counting.answer(&prepared.text) {
+            Some(Answered::Rows(ResultSet { columns, rows })) => {
+                return self.reply(Table { columns, rows, type_id, stats: None, total: None });
+            }
+            Some(Answered::Inserted(rows)) => {
+                return self.reply(counted(Verb::InsertOverwrite, rows, type_id));
+            }
+            None => {}
         }
         self.check_use(&prepared.text)?;
         let before = self.sql.transaction_id();
