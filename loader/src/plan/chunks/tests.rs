@@ -145,7 +145,6 @@ async fn table(case: &Case) -> Evaluator {
         columns.push(format!("[k {at}] {} {null}", TYPES[part.ty].0));
         indexed.push(format!("[k {at}]{}", if part.descending { " DESC" } else { "" }));
     }
-    columns.push("total AS (n * 2)".to_owned());
     if case.primary && !case.heap {
         columns.push("CONSTRAINT pk PRIMARY KEY NONCLUSTERED (n)".to_owned());
     }
