@@ -69,9 +69,8 @@ fn below(table: &TablePlan, Bound(parts): &Bound) -> String {
     fn before(table: &TablePlan, parts: &[KeyPart]) -> String {
         let Some((first, rest)) = parts.split_first() else { return "1 = 0".into() };
         let column = bracketed(&first.column);
-        let or_null = |less: String| match nullable(table, &first.column) {
-            true => format!("{less} OR {column} IS NULL"),
-            false => less,
+        let or_null = |less: String| {
+            if nullable(table, &first.column) { format!("{less} OR {column} IS NULL") } else { less }
         };
         match (first.value.as_str(), rest.is_empty()) {
             (NULL, true) => "1 = 0".into(),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -129,7 +130,7 @@ fn change(before: &State, version: i64) -> (State, String) {
             row[column] += amount;
         }
         let name = ["token", "lots", "balance"][column];
-        sql += &format!("UPDATE dbo.{table} SET {name} = {name} + ({amount}) WHERE id = {id}; ");
+        let _ = write!(sql, "UPDATE dbo.{table} SET {name} = {name} + ({amount}) WHERE id = {id}; ");
     };
     add("accounts", &mut next.accounts, 0, 1, -2);
     add("accounts", &mut next.accounts, last, 1, 1);
@@ -138,17 +139,18 @@ fn change(before: &State, version: i64) -> (State, String) {
     add("savings", &mut next.savings, last, 1, 1);
     let (first, newest) = (version * 2, ROWS + version);
     if let Some(row) = next.savings.remove(&first) {
-        sql += &format!("DELETE FROM dbo.savings WHERE id = {first}; ");
-        sql += &format!("INSERT INTO dbo.savings VALUES ({newest}, {}, {}, {}); ", row[0], row[1], row[2]);
+        let _ = write!(sql, "DELETE FROM dbo.savings WHERE id = {first}; ");
+        let _ =
+            write!(sql, "INSERT INTO dbo.savings VALUES ({newest}, {}, {}, {}); ", row[0], row[1], row[2]);
         next.savings.insert(newest, row);
     }
     let (old, new) = (version * 2 + 1, -version);
     if old < last
         && let Some(row) = next.savings.remove(&old)
     {
-        sql += &format!("UPDATE dbo.savings SET id = {new} WHERE id = {old}; ");
+        let _ = write!(sql, "UPDATE dbo.savings SET id = {new} WHERE id = {old}; ");
         next.savings.insert(new, row);
     }
-    sql += &format!("UPDATE dbo.clock SET version = {version} WHERE id = 1; COMMIT TRANSACTION");
+    let _ = write!(sql, "UPDATE dbo.clock SET version = {version} WHERE id = 1; COMMIT TRANSACTION");
     (next, sql)
 }
