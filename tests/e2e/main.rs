@@ -18,6 +18,7 @@ mod chunks;
 mod contract;
 mod corruption;
 mod crash;
+mod fence;
 mod happy;
 mod harness;
 mod input;
@@ -60,6 +61,7 @@ fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
     let mut trials = Vec::new();
     happy::trials(&mut trials);
+    fence::trials(&mut trials);
     refused::trials(&mut trials);
     crash::trials(&mut trials);
     chaos::trials(&mut trials);

@@ -124,7 +124,7 @@ async fn a_lock_time_out_refuses_the_statement_and_ends_the_transaction_where_it
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_that_is_asked_for_can_be_late_or_lost_and_is_there_all_the_same() {
-    let polling = Polling { ready_after: Duration::from_millis(100), hold: Duration::ZERO };
+    let polling = Polling { ready_after: Duration::from_millis(100), hold: Duration::from_millis(10) };
     let world = World::ready_with(|config| config.polling = polling).await;
     let client = world.login().await;
     let late = world.handle.faults.arm(Fault::once(Trigger::Poll, Effect::Delay(Duration::from_millis(200))));
