@@ -156,7 +156,9 @@ pub async fn run(
     })
     .await?;
     let mut sessions = Sessions::new(&broker, pipeline);
-    let outcome = load_and_publish(pipeline, shard, level, shutdown, server, &plan, &mut sessions).await;
+    let work = load_and_publish(pipeline, shard, level, shutdown, server, &plan, &mut sessions);
+    // Large, and awaited once.
+    let outcome = Box::pin(work).await;
     sessions.discard().await;
     let mut report = outcome?;
     report.seconds = started.elapsed().as_secs_f64();

@@ -4,6 +4,7 @@ mod bench;
 mod unknown;
 
 use anyhow::{Result, ensure};
+use keyferry_e2e::world::Options;
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 
@@ -36,7 +37,7 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
 }
 
 async fn restarted() -> Result<()> {
-    let bench = Bench::open(&Default::default()).await?;
+    let bench = Bench::open(&Options::default()).await?;
     bench.killed_at(&[], "commit_fenced:2").await?;
     let again = bench.run(&[]).await?;
     expect(&again, 0, &["took over the chunks of an earlier process of this shard"])?;
@@ -45,7 +46,7 @@ async fn restarted() -> Result<()> {
 }
 
 async fn other_shard() -> Result<()> {
-    let bench = Bench::open(&Default::default()).await?;
+    let bench = Bench::open(&Options::default()).await?;
     bench.killed_at(&["--shard", "1/2"], "after_copy").await?;
     let mut other = bench.start(&["--shard", "0/2"], &[])?;
     // Everything else is loaded by then; what the dead one had is not touched.
@@ -60,7 +61,7 @@ async fn other_shard() -> Result<()> {
 }
 
 async fn two_shards() -> Result<()> {
-    let bench = Bench::open(&Default::default()).await?;
+    let bench = Bench::open(&Options::default()).await?;
     let first = bench.stopped_at(&["--shard", "0/2"], "after_claim").await?;
     // The second one is told by its environment, as the pods of an Indexed Job are.
     let job = [("JOB_COMPLETION_INDEX", "1"), ("JOB_COMPLETION_COUNT", "2")];
@@ -85,14 +86,14 @@ async fn two_shards() -> Result<()> {
 }
 
 async fn index_alone() -> Result<()> {
-    let bench = Bench::open(&Default::default()).await?;
+    let bench = Bench::open(&Options::default()).await?;
     let ended = bench.start(&[], &[("JOB_COMPLETION_INDEX", "1")])?.wait(PATIENCE).await?;
     expect(&ended, 78, &["JOB_COMPLETION_COUNT", "--shard"])?;
     bench.close().await
 }
 
 async fn at_once() -> Result<()> {
-    let bench = Bench::open(&Default::default()).await?;
+    let bench = Bench::open(&Options::default()).await?;
     let loaders = [bench.start(&[], &[])?, bench.start(&[], &[])?, bench.start(&[], &[])?];
     let mut successes = 0;
     for loader in loaders {
@@ -109,7 +110,7 @@ async fn at_once() -> Result<()> {
 }
 
 async fn other_origin() -> Result<()> {
-    let mut bench = Bench::open(&Default::default()).await?;
+    let mut bench = Bench::open(&Options::default()).await?;
     bench.killed_at(&[], "after_copy").await?;
     let port = bench.stage.world.sqlserver.addr().port();
     bench.setup.source = format!(", host: \"127.0.0.1\", port: {port}");

@@ -45,11 +45,11 @@ impl Elsewhere {
     /// Sets a chunk aside that somebody else has.
     pub(super) fn put(&self, work: Work, owner: String, lease_until: Option<String>) {
         let mut state = self.lock();
-        let former =
-            state.held.insert((work.table, work.chunk), Held { work, owner: owner.clone(), lease_until });
-        if former.is_none_or(|former| former.owner != owner) {
+        let place = (work.table, work.chunk);
+        if state.held.get(&place).is_none_or(|former| former.owner != owner) {
             state.changed = Instant::now();
         }
+        state.held.insert(place, Held { work, owner, lease_until });
     }
 
     /// The tables of the chunks in other hands.
