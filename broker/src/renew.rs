@@ -94,7 +94,7 @@ async fn replaced(credential: &mut Option<watch::Receiver<u64>>) {
         return;
     }
     // An issuer that is gone replaces nothing any more.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn too_slow() -> UpstreamError {

@@ -131,7 +131,7 @@ pub fn main() -> ExitCode {
 async fn execute(command: Command) -> ExitCode {
     let shutdown = CancellationToken::new();
     let signals = tokio::spawn(await_signal(shutdown.clone()));
-    let outcome = dispatch(command, &shutdown).await;
+    let outcome = Box::pin(dispatch(command, &shutdown)).await;
     signals.abort();
     let _ = signals.await;
     match outcome {
@@ -161,7 +161,8 @@ async fn dispatch(command: Command, shutdown: &CancellationToken) -> Result<Stri
                 Some(shard) => shard,
                 None => Shard::from_environment(|name| std::env::var(name).ok())?.unwrap_or_default(),
             };
-            render(output, &pipeline::run(&pipeline, shard, level, shutdown).await?, ToString::to_string)
+            let report = Box::pin(pipeline::run(&pipeline, shard, level, shutdown)).await?;
+            render(output, &report, ToString::to_string)
         }
         Command::Verify(_) => {
             let report = pipeline::verify(&pipeline, level, shutdown).await?;
@@ -269,7 +270,7 @@ mod tests {
     #[tokio::test]
     async fn a_missing_file_is_no_input() {
         let arguments = Arguments::try_parse_from(["loader", "plan", "/nowhere.yaml"]).unwrap();
-        match dispatch(arguments.command, &CancellationToken::new()).await {
+        match Box::pin(dispatch(arguments.command, &CancellationToken::new())).await {
             Err(error) => assert_eq!(error.exit_code(), 66),
             Ok(_) => panic!("refused"),
         }

@@ -71,7 +71,7 @@ async fn work(cases: Arc<Mutex<VecDeque<(usize, Case)>>>, tally: Arc<Mutex<Tally
         };
         match arena.run(number, &case, seed).await {
             Ok(ended) => {
-                tally.lock().expect("no arena panicked").add(&case, ended);
+                tally.lock().expect("no arena panicked").add(&case, &ended);
                 open = Some(arena);
             }
             Err(error) => {

@@ -1,7 +1,11 @@
 //! A serving broker as an operator sees it: its configuration with one thing changed, its health, its metrics, its
 //! audit log.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use keyferry_e2e::{
@@ -41,7 +45,7 @@ pub(crate) fn configure(world: &World, setup: &BrokerSetup, changes: &[(&str, &s
 }
 
 /// Starts a broker with this configuration and waits until it says that it serves.
-pub(crate) async fn serve(world: &World, config: &PathBuf) -> Result<Live> {
+pub(crate) async fn serve(world: &World, config: &Path) -> Result<Live> {
     let mut process = world.spawn_broker(&["run", "--config", &config.display().to_string()])?;
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -61,7 +65,7 @@ pub(crate) async fn serve(world: &World, config: &PathBuf) -> Result<Live> {
 }
 
 /// Starts a broker that must not come up, and returns how it ended.
-pub(crate) async fn fail(world: &World, config: &PathBuf) -> Result<Ended> {
+pub(crate) async fn fail(world: &World, config: &Path) -> Result<Ended> {
     world.spawn_broker(&["run", "--config", &config.display().to_string()])?.wait(PATIENCE).await
 }
 

@@ -94,7 +94,7 @@ impl Issuer {
     /// True when both bundles hold the same credential.
     pub(super) fn same_credential(&self, one: &Bundle, other: &Bundle) -> bool {
         let EntraLogin { tenant_key, client_id_key, client_secret_key, .. } = &self.config;
-        one.agrees(other, &[tenant_key, client_id_key, client_secret_key].map(|key| key.as_str()))
+        one.agrees(other, &[tenant_key.as_str(), client_id_key.as_str(), client_secret_key.as_str()])
     }
 
     /// Asks for one access token with the application's credentials as the bundle holds them.

@@ -215,12 +215,11 @@ impl Encoder {
         loop {
             match batches.blocking_recv() {
                 Some(Item::Batch(batch, paid)) => {
-                    let mut writer = match open.take() {
-                        Some(writer) => writer,
-                        None => {
-                            let place = self.place.take().unwrap_or_else(|| self.options.spool.enter_now());
-                            FileWriter::create(Arc::clone(&self.schema), &self.target, place, &self.options)?
-                        }
+                    let mut writer = if let Some(writer) = open.take() {
+                        writer
+                    } else {
+                        let place = self.place.take().unwrap_or_else(|| self.options.spool.enter_now());
+                        FileWriter::create(Arc::clone(&self.schema), &self.target, place, &self.options)?
                     };
                     writer.write(batch)?;
                     fail::point("encode_batch");

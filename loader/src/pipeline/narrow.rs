@@ -131,7 +131,7 @@ impl Search<'_> {
         let others: Vec<u32> = wrong.iter().skip(1).map(|(chunk, ..)| chunk.number).collect();
         if !others.is_empty() {
             let named: Vec<_> = others.iter().take(NAMED).map(ToString::to_string).collect();
-            detail += &format!("\n{} more chunks differ: {}", others.len(), named.join(", "));
+            detail.extend([&format!("\n{} more chunks differ: ", others.len()), named.join(", ").as_str()]);
         }
         let Some((chunk, loader, differences)) = wrong.into_iter().next() else {
             return Ok(Mismatch { detail, ..found.clone() });
@@ -307,7 +307,8 @@ impl Search<'_> {
         part: &Part,
         sessions: &mut Sessions,
     ) -> Result<Observed, Failure> {
-        let question = ranged_sql(self.plan, self.from, self.reader.level, &ranges.target_condition(part));
+        let question =
+            ranged_sql(self.plan, self.from, self.reader.level, ranges.target_condition(part).as_deref());
         let answer = self.ask(sessions, &question).await?;
         Ok(observed(Side::Target, self.reader.level, &self.plan.columns, &answer.rows)?)
     }

@@ -209,7 +209,7 @@ impl<'a> Ranges<'a> {
         let answer = connection.fetch_text(&question).await?;
         let rows = value(&answer, 0, 0).unwrap_or("0");
         let before: String =
-            self.before.iter().map(|part| format!("{} = {}, ", part.column, part.value)).collect();
+            self.before.iter().flat_map(|part| [&part.column, " = ", &part.value, ", "]).collect();
         let name = &self.key.name;
         Ok(match (value(&answer, 0, 1), value(&answer, 0, 2)) {
             (Some(low), Some(high)) if low == high => {

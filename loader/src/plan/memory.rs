@@ -132,9 +132,9 @@ pub(super) fn sizes<'a>(
     tables: impl Iterator<Item = &'a TablePlan>,
 ) -> Result<(Sizes, u64), PlanError> {
     let needs: Vec<Need<'_>> = tables.map(|table| Need::of(table, limits)).collect();
-    let most = |of: fn(&Need<'_>) -> u64| needs.iter().map(of).max().unwrap_or(0);
-    let least_unit = most(|need| need.unit()).max(SMALLEST_UNIT);
-    let (least_lane, least_wide) = (lane(least_unit), most(|need| need.wide()));
+    let most = |sizes: &mut dyn Iterator<Item = u64>| sizes.max().unwrap_or(0);
+    let least_unit = most(&mut needs.iter().map(Need::unit)).max(SMALLEST_UNIT);
+    let (least_lane, least_wide) = (lane(least_unit), most(&mut needs.iter().map(Need::wide)));
     let floor = least_lane + least_wide;
     let memory = limits.memory.bytes();
     if memory < floor {
@@ -151,12 +151,13 @@ pub(super) fn sizes<'a>(
         });
     }
     // Half of the memory, where several large values can stand in one row.
-    let all_values = most(|need| need.values) * COPIES + WIDE_SLACK;
+    let all_values = most(&mut needs.iter().map(|need| need.values)) * COPIES + WIDE_SLACK;
     let wide = match least_wide {
         0 => 0,
         least => least.max((memory / 2).min(all_values)).min(memory - least_lane),
     };
-    let (value, row) = (most(|need| need.value), most(|need| need.row));
+    let (value, row) =
+        (most(&mut needs.iter().map(|need| need.value)), most(&mut needs.iter().map(|need| need.row)));
     Ok((fixed(limits, memory, (wide, value), (row, least_unit)), floor))
 }
 

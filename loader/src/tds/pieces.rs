@@ -156,12 +156,12 @@ fn add_units(high: &mut Option<[u8; 2]>, units: &[u8], out: &mut Vec<u8>) -> boo
 }
 
 fn pairs_go_on(legal: fn(u8, u8) -> bool, lead: &mut Option<u8>, piece: &[u8]) -> bool {
-    piece.iter().all(|&byte| match lead.take() {
-        Some(first) => legal(first, byte),
-        None => {
-            *lead = (byte > 0x80).then_some(byte);
-            true
+    piece.iter().all(|&byte| {
+        if let Some(first) = lead.take() {
+            return legal(first, byte);
         }
+        *lead = (byte > 0x80).then_some(byte);
+        true
     })
 }
 
@@ -201,7 +201,8 @@ mod tests {
 
     #[test]
     fn a_text_cut_anywhere_twice_is_the_same_text() {
-        let samples: [(fn() -> Pieces, Vec<u8>, &str); 6] = [
+        type Sample = (fn() -> Pieces, Vec<u8>, &'static str);
+        let samples: [Sample; 6] = [
             (Pieces::utf16, utf16("aż日🦀𝄞z\0"), "aż日🦀𝄞z\0"),
             (|| page(65001), "aż日🦀".into(), "aż日🦀"),
             (|| page(1251), vec![0x61, 0xC6, 0xE8], "aЖи"),

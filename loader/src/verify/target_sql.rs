@@ -11,7 +11,7 @@ use crate::{
 /// One row over a whole table: the count of rows; then for each column the count of values, its sums, and for
 /// floats the smallest and the largest.
 pub fn target_sql(table: &TablePlan, from: &TargetName, level: Level) -> String {
-    ranged_sql(table, from, level, &None)
+    ranged_sql(table, from, level, None)
 }
 
 /// The same over the rows that a condition names.
@@ -19,9 +19,9 @@ pub(crate) fn ranged_sql(
     table: &TablePlan,
     from: &TargetName,
     level: Level,
-    condition: &Option<String>,
+    condition: Option<&str>,
 ) -> String {
-    let condition = condition.as_ref().map(|c| format!(" WHERE {c}")).unwrap_or_default();
+    let condition = condition.map(|c| format!(" WHERE {c}")).unwrap_or_default();
     format!("SELECT {} FROM {}{condition}", items(table, level).join(", "), from.sql())
 }
 

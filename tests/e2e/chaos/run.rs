@@ -157,7 +157,7 @@ impl Arena {
     async fn stopped_at(&mut self, at: &At) -> Result<Process> {
         let mut loader = self.start(&format!("{at}:stop"))?;
         let deadline = Instant::now() + PATIENCE;
-        while !stopped(&loader)? {
+        while !stopped(&loader) {
             ensure!(loader.runs(), "the point {at} never fired: {}", tail(&loader.stderr()));
             ensure!(Instant::now() < deadline, "the point {at} was not reached in time");
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -212,9 +212,9 @@ impl Arena {
 }
 
 /// Whether the kernel has stopped the process (state T in its status).
-fn stopped(process: &Process) -> Result<bool> {
+fn stopped(process: &Process) -> bool {
     let path = format!("/proc/{}/stat", process.id());
-    let Ok(stat) = std::fs::read_to_string(&path) else { return Ok(false) };
+    let Ok(stat) = std::fs::read_to_string(&path) else { return false };
     let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
-    Ok(state == Some("T"))
+    state == Some("T")
 }

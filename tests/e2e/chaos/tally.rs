@@ -36,7 +36,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn add(&mut self, case: &Case, run: Outcome) {
+    pub(super) fn add(&mut self, case: &Case, run: &Outcome) {
         self.runs += 1;
         if let Case::Loader(at, _) | Case::Broker(at) | Case::Zombie(at) = case {
             *self.wanted.entry(at.point).or_default() += 1;

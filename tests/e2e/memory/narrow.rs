@@ -77,7 +77,7 @@ impl Narrow {
         let columns = ["k0", "r0"].map(|name| Column::new(name, DataType::BigInt, false)).to_vec();
         let row =
             |id: u64| -> Result<Row, SqlError> { Ok([Value::Int(id as i64), Value::Int(id as i64)].into()) };
-        let keys = (1..self.rows + 1).step_by(step.max(1) as usize);
+        let keys = (1..=self.rows).step_by(step.max(1) as usize);
         ResultSet { columns, rows: Rows::new(keys.map(row)) }
     }
 

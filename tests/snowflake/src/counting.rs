@@ -183,7 +183,8 @@ fn read(data: Bytes) -> Result<Counted, String> {
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let builder =
         ParquetRecordBatchReaderBuilder::try_new_with_options(data, options).map_err(|error| text(&error))?;
-    let promised: i64 = builder.metadata().row_groups().iter().map(|group| group.num_rows()).sum();
+    let promised: i64 =
+        builder.metadata().row_groups().iter().map(parquet::file::metadata::RowGroupMetaData::num_rows).sum();
     let mut counted =
         Counted { row_groups: builder.metadata().num_row_groups() as u64, ..Counted::default() };
     let reader = builder.with_batch_size(BATCH_ROWS).build().map_err(|error| text(&error))?;
