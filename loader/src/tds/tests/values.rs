@@ -298,7 +298,10 @@ fn every_other_type_is_parsed_and_named() {
     ]));
     let names: Vec<_> = columns.iter().map(crate::tds::ColumnMeta::type_name).collect();
     assert_eq!(names[..6], ["time(7)", "datetimeoffset(3)", "sql_variant", "xml", "xml", "geography"]);
-    assert_eq!(names[6..12], ["varbinary(max)", "varchar(max) cp1252", "nvarchar(max)", "text", "ntext", "image"]);
+    assert_eq!(
+        names[6..12],
+        ["varbinary(max)", "varchar(max) cp1252", "nvarchar(max)", "text", "ntext", "image"]
+    );
     assert_eq!(names[12], "varchar(100) with a collation of locale 0x0439 and sort order 0");
     assert!(columns.iter().all(|c| c.source_type().is_none()));
 }
