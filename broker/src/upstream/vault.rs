@@ -233,6 +233,8 @@ impl Vault {
 
     fn hold(&self, auth: Auth, login: u64, first_lease: Option<Duration>) -> Arc<Token> {
         let lease = match auth.lease_duration {
+            // A login without a lease is a token without an end; a renewal without one is a token at its end.
+            0 if first_lease.is_some() => Duration::ZERO,
             0 => LONGEST_LEASE,
             seconds => Duration::from_secs(seconds).min(LONGEST_LEASE),
         };

@@ -8,6 +8,8 @@
 use crate::snowflake::{SnowflakeError, Statements};
 
 const CURRENT: &str = "SELECT CURRENT_TRANSACTION()";
+/// How often a transaction may be gone before anything was done in it.
+const MOST_BEGINNINGS: u32 = 3;
 
 /// A transaction that was begun, by Snowflake's id of it.
 #[derive(Debug)]
@@ -29,11 +31,14 @@ pub(crate) async fn begin(session: &mut impl Statements) -> Result<Transaction, 
             return Err(impossible("this session has a transaction open already"));
         }
     }
-    session.execute("BEGIN TRANSACTION").await?;
-    match current(session).await? {
-        Some(id) => Ok(Transaction { id }),
-        None => Err(impossible("no transaction is open after it")),
+    // Whoever sleeps here for longer than Snowflake lets a transaction idle finds it gone. Nothing was done in it.
+    for _ in 0..MOST_BEGINNINGS {
+        session.execute("BEGIN TRANSACTION").await?;
+        if let Some(id) = current(session).await? {
+            return Ok(Transaction { id });
+        }
     }
+    Err(impossible("no transaction is open after it"))
 }
 
 async fn current(session: &mut impl Statements) -> Result<Option<String>, SnowflakeError> {

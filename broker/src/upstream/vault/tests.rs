@@ -257,6 +257,27 @@ async fn the_token_is_renewed_at_two_thirds_and_replaced_before_its_maximum_life
     assert_eq!((renewal.header("x-vault-token"), &renewal.json()["increment"]), ("hvs.login", &json!("3s")));
 }
 
+#[tokio::test]
+async fn a_renewal_that_leaves_less_than_a_second_is_followed_by_a_login() {
+    let bench = bench(false, |seen| match seen.target.as_str() {
+        LOGIN => token("hvs.login", 1),
+        RENEW => token("hvs.login", 0),
+        _ => error(404, ""),
+    })
+    .await;
+    bench.vault.log_in().await.unwrap();
+    let shutdown = CancellationToken::new();
+    let renewal = tokio::spawn(Arc::clone(&bench.vault).keep_fresh(shutdown.clone()));
+    let started = std::time::Instant::now();
+    while bench.server.paths().len() < 3 {
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", bench.server.paths());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    shutdown.cancel();
+    renewal.await.unwrap();
+    assert_eq!(bench.server.paths()[2], LOGIN, "a lease of nothing is no endless one");
+}
+
 #[test]
 fn renewal_is_due_at_two_thirds_whatever_the_lease() {
     let token = |lease, first_lease, renewable| Token {
