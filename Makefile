@@ -26,7 +26,7 @@ test: packages ## All tests that need only Rust, a C compiler and Debian's packa
 chaos: packages ## 300 runs whose loader or broker is killed (-9) half-way; counts what was lost or doubled (SEED=1 RUNS=300)
 	@tests/setup/chaos.sh
 
-memory: packages ## 200 million narrow rows and values of 64 MiB within 256 MiB, release build; prints the loader's peak (ROWS=200000000)
+memory: packages ## 200 million narrow rows and values of 64 MiB within 256 MiB; prints the loader's peak (ROWS=200000000 PROFILE=release)
 	@tests/setup/memory.sh
 
 judges: packages ## Third-party clients against the stand-ins (needs Python 3; installs into tests/judges/.venv)
