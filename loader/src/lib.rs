@@ -6,6 +6,7 @@
 // Errors here are rare, carry what a reader needs, and are moved a few times at most.
 #![allow(clippy::result_large_err)]
 
+pub mod allocator;
 pub mod catalog;
 pub mod cli;
 pub mod commit;

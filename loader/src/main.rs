@@ -1,5 +1,6 @@
 //! Arguments, then the library, then an exit code.
 
 fn main() -> std::process::ExitCode {
+    keyferry_loader::allocator::settle();
     keyferry_loader::cli::main()
 }

@@ -167,7 +167,7 @@ async fn every_refusal_says_what_where_and_what_to_do() {
         d|int|4|10|0|-|-|1|0|-";
     let mut missing = told("sys.objects", Answer::Rows(""));
     missing.answers.push(("sys.tables", Answer::Rows("dbo|Order\nsales|Orders\nhr|People")));
-    let few = FILE.replace("chunk_rows: 100", "memory_mib: 396");
+    let few = FILE.replace("chunk_rows: 100", "memory_mib: 444");
     let documents = "
         OrderId|int|4|10|0|-|-|0|0|-
         Body|nvarchar|-1|0|0|Latin1_General_CI_AS|1252|1|0|-
