@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    allocator,
     config::Pipeline,
     ledger::RunStatus,
     pipeline::{self, Failure},
@@ -118,6 +119,10 @@ pub fn main() -> ExitCode {
             return if wanted { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
         }
     };
+    if matches!(arguments.command, Command::Run(_) | Command::Verify(_)) {
+        // These hold rows. Before any thread, and before anything is said: it begins anew.
+        allocator::settle();
+    }
     init_logs();
     // The one TLS provider of the process. A second installation is refused and changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -247,7 +252,9 @@ async fn await_signal(shutdown: CancellationToken) {
 /// JSON lines for a machine, plain lines for a person; `RUST_LOG` chooses what.
 fn init_logs() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A standard error that cannot be written (a full disk) must not end a thread.
+    let logs =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     let outcome = if io::stderr().is_terminal() {
         logs.without_time().with_target(false).try_init()
     } else {

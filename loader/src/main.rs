@@ -1,6 +1,5 @@
 //! Arguments, then the library, then an exit code.
 
 fn main() -> std::process::ExitCode {
-    keyferry_loader::allocator::settle();
     keyferry_loader::cli::main()
 }

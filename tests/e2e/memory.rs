@@ -12,6 +12,7 @@ use keyferry_e2e::{
     sample::{Cell, Table},
     world::PipelineSetup,
 };
+use keyferry_loader::allocator::THRESHOLD;
 use libtest_mimic::Trial;
 
 use self::narrow::Narrow;
@@ -48,15 +49,18 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
 /// Waits for the loader's end and watches its peak: `VmHWM` only grows, so the last look is the peak of the work.
 async fn watched(mut loader: Process, patience: Duration) -> Result<(Ended, u64)> {
     let deadline = std::time::Instant::now() + patience;
-    let status = format!("/proc/{}/status", loader.id());
-    let mut peak = 0;
+    let file = |name: &str| format!("/proc/{}/{name}", loader.id());
+    let (status, environment) = (file("status"), file("environ"));
+    let (mut peak, mut settled) = (0, false);
     while loader.runs() && std::time::Instant::now() < deadline {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
         peak = peak.max(kib.unwrap_or(0));
+        settled |= std::fs::read_to_string(&environment).is_ok_and(|text| text.contains(THRESHOLD));
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    ensure!(settled, "the loader's allocator was left to learn from large values");
     Ok((loader.wait(Duration::from_secs(5)).await?, peak.div_ceil(1024)))
 }
 
