@@ -29,7 +29,7 @@ chaos: packages ## 300 runs whose loader or broker is killed (-9) half-way; coun
 memory: packages ## 200 million narrow rows and values of 64 MiB within 256 MiB; prints the loader's peak (ROWS=200000000 PROFILE=release)
 	@tests/setup/memory.sh
 
-judges: packages ## Third-party clients against the stand-ins (needs Python 3; installs into tests/judges/.venv)
+judges: packages ## Third-party clients against the stand-ins (needs Python 3, Node, a JDK with Maven; installs into target/judges)
 	@tests/judges/run.sh
 
 lint: packages ## rustfmt, clippy with warnings denied, and the dependency fence

@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 pub use decoy::hold as hold_decoy;
-pub use judge::print_token;
+pub use judge::{Bench, print_token};
 pub use wire::record as record_calls;
 
 use crate::world::fresh_folder;
@@ -47,8 +47,8 @@ pub fn restart_with_realm(arguments: &[String]) -> Result<()> {
 }
 
 /// Runs a third-party client against a world in `dir`, and removes the folder afterwards.
-pub async fn judge(dir: &Path, command: &[std::path::PathBuf]) -> Result<ExitCode> {
-    finish(dir, judge::run(dir, command).await)
+pub async fn judge(dir: &Path, bench: &Bench) -> Result<ExitCode> {
+    finish(dir, judge::run(dir, bench).await)
 }
 
 /// Runs the demo in `dir` and removes it afterwards.

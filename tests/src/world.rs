@@ -3,6 +3,7 @@
 
 mod configs;
 mod gate;
+mod judges;
 
 use std::{
     collections::BTreeMap,
@@ -29,6 +30,7 @@ use serde_json::json;
 pub use self::{
     configs::{BrokerSetup, PipelineSetup},
     gate::Gate,
+    judges::JUDGE_KEY_USER,
 };
 use crate::{
     process::{Process, User, built, copy_program},
@@ -75,6 +77,8 @@ pub struct Options {
     pub stage_credentials: Duration,
     /// When Snowflake gives a statement's result.
     pub polling: snowflake::Polling,
+    /// Whether there are a Kerberos user and a key pair for third-party clients.
+    pub judges: bool,
 }
 
 impl Default for Options {
@@ -89,6 +93,7 @@ impl Default for Options {
             idle_transaction: Duration::from_mins(5),
             stage_credentials: Duration::from_secs(3600),
             polling: snowflake::Polling::default(),
+            judges: false,
         }
     }
 }
@@ -187,10 +192,11 @@ impl World {
         kdc.export_keytab("svc_loader", &keytab_file)?;
         let keytab = fs::read(&keytab_file)?;
 
+        let judges_key = if options.judges { Some(judges::prepare(dir, &kdc)?) } else { None };
         let source = Database::new(Dialect::SqlServer, SOURCE_DATABASE);
         let sqlserver = start_sqlserver(dir, &authority, &kdc, &source).await?;
         let target = Database::new(Dialect::Snowflake, TARGET_DATABASE);
-        let snowflake = start_snowflake(&authority, &entra, &target, options).await?;
+        let snowflake = start_snowflake(&authority, &entra, &target, options, judges_key).await?;
 
         let (role_id, secret_id) = fill_vault(&vault, options, &client_secret, &keytab)?;
         let private = Private::new(users.broker)?;
@@ -450,11 +456,13 @@ async fn serve_sqlserver(
     let mut config =
         sqlserver::Config::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), Arc::clone(database));
     config.tls = Some(sqlserver::TlsIdentity { certificates: identity.chain, key: identity.key });
-    config.logins = vec![sqlserver::SqlLogin::new("judge", "Judge-the-server-1")];
+    config.logins = vec![sqlserver::SqlLogin::new(judges::LOGIN, judges::PASSWORD)];
     config.kerberos = Some(sqlserver::Kerberos {
         keytab: service_keytab(dir),
         spn: format!("MSSQLSvc/localhost:{port}"),
-        logins: BTreeMap::from([(format!("svc_loader@{REALM}"), "KEYFERRY\\svc_loader".to_owned())]),
+        logins: ["svc_loader", judges::PRINCIPAL]
+            .map(|name| (format!("{name}@{REALM}"), format!("KEYFERRY\\{name}")))
+            .into(),
     });
     sqlserver::Server::start(config).await.context("start the SQL Server stand-in")
 }
@@ -464,6 +472,7 @@ async fn start_snowflake(
     entra: &Entra,
     database: &Arc<Database>,
     options: &Options,
+    judges_key: Option<snowflake::KeyPair>,
 ) -> Result<snowflake::Handle> {
     let mut admin = Session::new(database, Identity::default());
     let extra = ["CREATE ROLE IF NOT EXISTS READER", "GRANT USAGE ON DATABASE RAW_ZONE TO ROLE READER"];
@@ -500,6 +509,13 @@ async fn start_snowflake(
         },
         snowflake::User::new("AUDITOR", "ACCOUNTADMIN", "LOAD_WH"),
     ];
+    if judges_key.is_some() {
+        config.users.push(snowflake::User {
+            roles: vec!["LOADER".to_owned(), "READER".to_owned()],
+            key_pair: judges_key,
+            ..snowflake::User::new(JUDGE_KEY_USER, "LOADER", "LOAD_WH")
+        });
+    }
     snowflake::Server::start(config).await.context("start the Snowflake stand-in")
 }
 

@@ -32,7 +32,10 @@ struct Arguments {
     /// Print the token that policy allows this caller
     #[arg(long, hide = true, num_args = 2, value_names = ["SOCKET", "SERVER_UID"])]
     get_token: Vec<String>,
-    /// Run a third-party client of Snowflake with a token from the broker, instead of the demo
+    /// With --judge: let the loader move the sample tables first
+    #[arg(long, hide = true)]
+    loaded: bool,
+    /// Run a third-party client against the stand-ins, instead of the demo; how to log in is in its environment
     #[arg(long, hide = true, num_args = 1.., allow_hyphen_values = true)]
     judge: Vec<PathBuf>,
 }
@@ -69,7 +72,14 @@ fn start(arguments: &Arguments) -> Result<ExitCode> {
         .with_writer(std::io::stderr)
         .init();
     if !arguments.judge.is_empty() {
-        return runtime.block_on(demo::judge(dir, &arguments.judge));
+        return runtime.block_on(demo::judge(
+            dir,
+            &demo::Bench {
+                command: arguments.judge.clone(),
+                loaded: arguments.loaded,
+                scale: arguments.scale,
+            },
+        ));
     }
     runtime.block_on(demo::run(dir, &Wishes { scale: arguments.scale, keep: arguments.keep }))
 }

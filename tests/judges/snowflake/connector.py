@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Snowflake's own Python connector judges the Snowflake stand-in.
 
-    snowflake_connector.py --url https://127.0.0.1:PORT --ca ca.pem --token TOKEN [--user U] [--role R] ...
+    connector.py --url https://127.0.0.1:PORT --ca ca.pem --token TOKEN [--user U] [--role R] ...
 
 It needs snowflake-connector-python (4.x) and, for Parquet, pyarrow; with pandas it also tries write_pandas. Every
 option may come from the environment: SNOWFLAKE_URL, SNOWFLAKE_CA, SNOWFLAKE_TOKEN, SNOWFLAKE_USER, SNOWFLAKE_ACCOUNT,

@@ -1,0 +1,3 @@
+# Sourced by run.sh.
+# shellcheck shell=bash
+:
