@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: help packages build demo test chaos memory lint judges fmt clean
+.PHONY: help packages build demo test chaos memory reference lint judges fmt clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ memory: packages ## 200 million narrow rows and values of 64 MiB within 256 MiB;
 
 judges: packages ## Third-party clients against the stand-ins (needs Python 3, Node, a JDK with Maven; installs into target/judges)
 	@tests/judges/run.sh
+
+reference: packages ## Writes docs/configuration.md and docs/errors.md from the code
+	@KEYFERRY_WRITE_REFERENCE=1 $(CARGO) test --locked --workspace --features keyferry-loader/failpoints --test e2e -- reference_
 
 lint: packages ## rustfmt, clippy with warnings denied, and the dependency fence
 	@tests/setup/map.sh --check

@@ -4,11 +4,8 @@ use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use keyferry_broker::{
-    RunError,
     check::{Cause, Report, StepOutcome},
-    config::ConfigError,
-    socket::SocketError,
-    upstream::{ErrorClass, UpstreamError},
+    codes,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -60,7 +57,9 @@ Exit codes:
   75   another broker serves here
   77   an upstream refused the broker
   78   the configuration, or a path that it names, is wrong
-  130  told to stop twice";
+  130  told to stop twice
+
+A message ends or begins with a code, [B304] for example: docs/errors.md has them all.";
 
 /// Text on a terminal, JSON lines otherwise. The level is `KEYFERRY_LOG`; the libraries that see tokens
 /// on the wire stay at warnings whatever it says.
@@ -109,33 +108,22 @@ pub(crate) fn exit_code_of_check(report: &Report) -> ExitCode {
     })
 }
 
-pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
-    ExitCode::from(if error.is::<ConfigError>() {
-        78
-    } else if let Some(error) = error.downcast_ref::<UpstreamError>() {
-        code_of_upstream(error)
-    } else if let Some(error) = error.downcast_ref::<RunError>() {
-        code_of_run(error)
+/// Says what ended the command, with its code, and gives the exit code.
+#[allow(clippy::print_stderr, reason = "the last word of a command is for whoever started it")]
+pub(crate) fn complain(error: &anyhow::Error) -> ExitCode {
+    let entry = entry(error);
+    eprintln!("broker: error[{}]: {error:#}", entry.code);
+    ExitCode::from(entry.exit)
+}
+
+fn entry(error: &anyhow::Error) -> &'static codes::Entry {
+    if let Some(error) = error.downcast_ref() {
+        codes::of_config(error)
+    } else if let Some(error) = error.downcast_ref() {
+        codes::of_upstream(error)
+    } else if let Some(error) = error.downcast_ref() {
+        codes::of_run(error)
     } else {
-        70
-    })
-}
-
-fn code_of_run(error: &RunError) -> u8 {
-    match error {
-        RunError::Upstream(error) => code_of_upstream(error),
-        RunError::Audit(_) => 73,
-        RunError::Socket(SocketError::AnotherBroker { .. }) => 75,
-        RunError::Socket(SocketError::System { .. }) | RunError::Admin { .. } => 71,
-        RunError::Socket(_) => 78,
-        RunError::Server(_) => 70,
-    }
-}
-
-fn code_of_upstream(error: &UpstreamError) -> u8 {
-    match error.class() {
-        ErrorClass::Configuration => 78,
-        _ if error.is_permanent() => 77,
-        _ => 69,
+        &codes::INTERNAL
     }
 }

@@ -59,10 +59,10 @@ pub struct Config {
 pub struct SocketConfig {
     /// The socket's path. Its folder must belong to the broker's uid or to root.
     pub path: PathBuf,
-    /// The group whose members may connect; none leaves the broker's own.
+    /// The group whose members may connect, by name or number; without it the broker's own.
     #[serde(default)]
     pub group: Option<Group>,
-    /// The socket's mode; 0660 unless told.
+    /// The socket's mode: `"0660"` or `"0600"`. Default: `"0660"`.
     #[serde(default)]
     pub mode: Mode,
 }
@@ -120,7 +120,7 @@ impl TryFrom<String> for Mode {
 pub struct VaultConfig {
     /// `https://host:port`.
     pub address: HttpsUrl,
-    /// The only authority trusted for Vault's certificate; none trusts the system's.
+    /// PEM file of the only authority trusted for Vault's certificate; without it the system's.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
     /// Vault Enterprise namespace.
@@ -145,14 +145,14 @@ pub enum VaultAuth {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AppRole {
-    /// Where the method is mounted.
+    /// Where the method is mounted. Default: `approle`.
     #[serde(default = "default_approle_mount")]
     pub mount: VaultPath,
     /// File with the `role_id`.
     pub role_id_file: PathBuf,
     /// File with the `secret_id`, or with the token that wraps it.
     pub secret_id_file: PathBuf,
-    /// True when the file holds a wrapping token.
+    /// True when `secret_id_file` holds a wrapping token. Default: `false`.
     #[serde(default)]
     pub wrapped: bool,
 }
@@ -165,7 +165,7 @@ pub struct KvSecret {
     pub mount: VaultPath,
     /// The path below it.
     pub path: VaultPath,
-    /// How often a new version is looked for: 5 minutes unless told.
+    /// How often a new version is looked for, 1 second to 24 hours. Default: `5m`.
     #[serde(default = "default_refresh", deserialize_with = "document::duration")]
     pub refresh: Duration,
 }
@@ -180,7 +180,7 @@ pub struct KerberosConfig {
     pub keytab_key: VaultField,
     /// A folder on tmpfs, the broker's own, for keytab and ticket.
     pub tmpfs: PathBuf,
-    /// The Kerberos profile.
+    /// The Kerberos profile. Default: `/etc/krb5.conf`.
     #[serde(default = "default_krb5_conf")]
     pub krb5_conf: PathBuf,
 }
@@ -251,7 +251,7 @@ pub struct AuditConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdminConfig {
-    /// Address and port; port 0 takes a free one, which is logged.
+    /// Address and port; port 0 takes a free one, which is logged. Default: `127.0.0.1:8080`.
     pub listen: SocketAddr,
 }
 
@@ -265,18 +265,18 @@ impl Default for AdminConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Calls a second per uid; a burst of twice as many passes.
+    /// Calls a second per uid; a burst of twice as many passes. Default: `100`.
     pub calls_per_second: u32,
-    /// Connections open at once per uid.
+    /// Connections open at once per uid. Default: `64`.
     pub connections_per_uid: usize,
-    /// Snowflake sessions open at once per uid.
+    /// Snowflake sessions open at once per uid. Default: `32`.
     pub sessions_per_uid: usize,
-    /// Kerberos exchanges open at once per uid.
+    /// Kerberos exchanges open at once per uid. Default: `32`.
     pub relays_per_uid: usize,
-    /// Renew no later than this long before the end, whatever the life.
+    /// Renew no later than this long before the end, whatever the life. Default: `1m`.
     #[serde(deserialize_with = "document::duration")]
     pub refresh_margin: Duration,
-    /// How long open sessions may go on after SIGTERM.
+    /// How long open sessions may go on after SIGTERM, at most an hour. Default: `20s`.
     #[serde(deserialize_with = "document::duration")]
     pub drain: Duration,
 }

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod caller;
 pub mod check;
 mod clock;
+pub mod codes;
 pub mod config;
 pub mod events;
 pub mod grants;

@@ -24,10 +24,7 @@ fn main() -> ExitCode {
             Command::Run { config } => run(&config),
             Command::Check { config, output } => run_check(&config, output),
         });
-    outcome.unwrap_or_else(|error| {
-        eprintln!("broker: {error:#}");
-        cli::exit_code(&error)
-    })
+    outcome.unwrap_or_else(|error| cli::complain(&error))
 }
 
 /// The folder is claimed and the process prepared before the runtime starts its threads.

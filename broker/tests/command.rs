@@ -315,7 +315,7 @@ async fn each_way_not_to_start_has_its_own_exit_code_and_one_line() {
         let (code, _, stderr) = finished(&["run", "--config", config.to_str().unwrap()]);
         let last = stderr.lines().last().unwrap_or_default();
         assert_eq!(code, wanted, "{to}: {stderr}");
-        assert!(last.starts_with("broker: ") && last.contains(text), "{to}: {last}");
+        assert!(last.starts_with("broker: error[B") && last.contains(text), "{to}: {last}");
         world.assert_silent(&stderr);
         assert_eq!(world.keytabs(), 0);
     }

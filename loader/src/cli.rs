@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     allocator,
+    codes::{self, Entry},
     config::Pipeline,
     ledger::RunStatus,
     pipeline::{self, Failure},
@@ -39,7 +40,9 @@ Exit codes:
   75  try again
   77  permission
   78  configuration
- 130  interrupted";
+ 130  interrupted
+
+A message begins with a code, error[L305] for example: docs/errors.md has them all.";
 
 /// Moves tables from SQL Server to Snowflake, exactly once, holding only short-lived grants.
 #[derive(Debug, Parser)]
@@ -128,7 +131,7 @@ pub fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return complain(&format!("cannot start the runtime: {error}"), SOFTWARE),
+        Err(error) => return complain(&format!("cannot start the runtime: {error}"), &codes::NO_RUNTIME),
     };
     runtime.block_on(execute(arguments.command))
 }
@@ -141,7 +144,7 @@ async fn execute(command: Command) -> ExitCode {
     let _ = signals.await;
     match outcome {
         Ok(text) => print(&text),
-        Err(error) => complain(&error.to_string(), error.exit_code()),
+        Err(error) => complain(&error.to_string(), error.entry()),
     }
 }
 
@@ -221,9 +224,9 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-fn complain(message: &str, code: u8) -> ExitCode {
-    let _ = writeln!(io::stderr().lock(), "error: {message}");
-    ExitCode::from(code)
+fn complain(message: &str, entry: &Entry) -> ExitCode {
+    let _ = writeln!(io::stderr().lock(), "error[{}]: {message}", entry.code);
+    ExitCode::from(entry.exit)
 }
 
 /// Ctrl-C or SIGTERM cancels; the second one ends the process at once, as nothing depends on a clean end.

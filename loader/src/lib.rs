@@ -9,6 +9,7 @@
 pub mod allocator;
 pub mod catalog;
 pub mod cli;
+pub mod codes;
 pub mod commit;
 pub mod config;
 pub mod encode;

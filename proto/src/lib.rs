@@ -2,7 +2,9 @@
 //!
 //! [`v1`] is generated from `keyferry/v1/credentials.proto`, whose comments are the documentation.
 //! [`grant`] is the one type that carries a token outside a message, [`connect`] dials the broker.
+//! [`catalogue`] is the form of both sides' error codes.
 
+pub mod catalogue;
 #[cfg(feature = "client")]
 pub mod connect;
 pub mod grant;

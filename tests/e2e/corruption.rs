@@ -205,9 +205,9 @@ fn corrupted_row(ended: &Ended) -> Result<String> {
 fn first_line(ended: &Ended) -> String {
     const SHOWN: usize = 240;
     let said = ended.output();
-    let line = said.lines().find(|line| line.starts_with("error:")).unwrap_or_default();
-    let next = said.lines().skip_while(|line| !line.starts_with("error:")).nth(1).unwrap_or_default();
-    let whole = format!("{} {}", line.trim_start_matches("error: "), next.trim());
+    let line = said.lines().find(|line| line.starts_with("error[")).unwrap_or_default();
+    let next = said.lines().skip_while(|line| !line.starts_with("error[")).nth(1).unwrap_or_default();
+    let whole = format!("{} {}", line, next.trim());
     whole.chars().take(SHOWN).collect()
 }
 

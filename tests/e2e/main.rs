@@ -28,6 +28,7 @@ mod load;
 mod memory;
 mod outages;
 mod points;
+mod reference;
 mod refused;
 mod rotation;
 mod table;
@@ -76,6 +77,7 @@ fn main() {
     corruption::trials(&mut trials);
     rotation::trials(&mut trials);
     load::trials(&mut trials);
+    reference::trials(&mut trials);
     tiberius_judge::trials(&mut trials);
     let conclusion = libtest_mimic::run(&arguments, trials);
     // With a filter, rows are missing rightly.

@@ -1,4 +1,6 @@
 //! The shape of the YAML text, and the checks that need more than one place of it.
+//!
+//! `docs/configuration.md` is made from these structs and their comments: a comment ends with its default, if it has one.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -18,15 +20,23 @@ const UNMAPPED_UID: u32 = 65_534;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
+    /// Where callers connect.
     socket: SocketConfig,
+    /// Where the secrets are kept, and how the broker proves itself there.
     vault: Spanned<VaultConfig>,
+    /// The broker's own Kerberos identity; needed when a grant is a Kerberos one.
     #[serde(default)]
     kerberos: Option<Spanned<KerberosConfig>>,
+    /// What can be granted, by name.
     grants: BTreeMap<GrantName, Spanned<GrantConfig>>,
+    /// Who may have it. Nothing else is allowed.
     policy: Vec<Entry>,
+    /// Where decisions are written.
     audit: AuditConfig,
+    /// Where health and metrics are served.
     #[serde(default)]
     admin: AdminConfig,
+    /// Rates, caps and margins.
     #[serde(default = "default_limits")]
     limits: Spanned<Limits>,
 }
@@ -34,15 +44,20 @@ struct Document {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
+    /// Who.
     caller: CallerKeys,
+    /// For which pipeline.
     pipeline: PipelineName,
+    /// Which grants, and each in which use: `relay`, `session` or `token`.
     allow: BTreeMap<GrantName, Spanned<Use>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CallerKeys {
+    /// The uid at connect, by the kernel's word. Never 0 and never 65534.
     uid: Spanned<u32>,
+    /// The gid at connect, when it matters.
     #[serde(default)]
     gid: Option<u32>,
 }

@@ -94,10 +94,10 @@ impl TryFrom<String> for ServicePrincipal {
 pub struct SnowflakeGrant {
     /// The account's identifier, for example `myorg-myaccount`.
     pub account: AccountName,
-    /// Where the account is served; `https://ACCOUNT.snowflakecomputing.com` unless told.
+    /// Where the account is served; without it `https://ACCOUNT.snowflakecomputing.com`.
     #[serde(default)]
     url: Option<HttpsUrl>,
-    /// The only authority trusted for that URL; none trusts the system's.
+    /// PEM file of the only authority trusted for that URL; without it the system's.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
     /// Vault field with the user's name.
@@ -169,12 +169,12 @@ pub struct EntraLogin {
     pub client_id_key: VaultField,
     /// Vault field with the client secret.
     pub client_secret_key: VaultField,
-    /// For example `api://snowflake/.default`.
+    /// What the token is for, for example `api://snowflake/.default`.
     pub scope: String,
-    /// Another cloud's authority.
+    /// The issuer; another cloud has its own. Default: `https://login.microsoftonline.com`.
     #[serde(default = "default_authority")]
     pub authority: HttpsUrl,
-    /// The only authority trusted for its certificate; none trusts the system's.
+    /// PEM file of the only authority trusted for its certificate; without it the system's.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
 }

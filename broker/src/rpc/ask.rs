@@ -9,6 +9,7 @@ use super::{Broker, status};
 use crate::{
     audit::{Outcome, Record},
     caller::Caller,
+    codes,
     config::{GrantName, PipelineName, RunId, Use},
     issuer::Upstreams,
     limits::Pass,
@@ -113,6 +114,10 @@ impl<U: Upstreams> Ask<U> {
     pub(super) async fn denied(&self, reason: &'static str, status: Status) -> Status {
         self.broker.metrics.refused(reason);
         let detail = format!("{reason}: {}", status.message());
+        let status = match codes::of_refusal(reason) {
+            Some(entry) => status::coded(&status, entry),
+            None => status,
+        };
         self.answer(Record { outcome: Outcome::Denied, detail, ..self.record.clone() }, status).await
     }
 

@@ -228,7 +228,7 @@ async fn a_refusing_upstream_is_permanent_and_one_that_is_down_is_worth_another_
     let status = bench.open().await.unwrap_err();
     assert_eq!(
         (status.code(), status.message()),
-        (Code::FailedPrecondition, "entra: asking for a token: no; mend it")
+        (Code::FailedPrecondition, "entra: asking for a token: no; mend it [B304]")
     );
     *bench.fake.fails.lock().unwrap() = Some(upstream_error(ErrorClass::Unreachable));
     assert_eq!(bench.open().await.unwrap_err().code(), Code::Unavailable);

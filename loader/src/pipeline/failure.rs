@@ -1,7 +1,6 @@
 //! Everything that ends a run, and the exit code that says of which kind it was.
 
 use crate::{
-    catalog::CatalogError,
     commit::CommitError,
     config::ConfigError,
     encode::EncodeError,
@@ -159,101 +158,8 @@ impl Failure {
 
     /// The process's exit code, after sysexits: 65 data, 66 no input, 69 unavailable, 70 internal, 75 try again,
     /// 77 permission, 78 configuration, 130 interrupted.
-    // A table, kept in the order of the kinds.
-    #[allow(clippy::match_same_arms)]
     pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Config(ConfigError::Unreadable { .. }) => 66,
-            Self::Config(_) | Self::Shard(_) | Self::Source(SourceError::NoHost { .. }) => 78,
-            Self::Plan(PlanError::Catalog(error)) => catalog_code(error),
-            // A value that cannot be carried as it is.
-            Self::Plan(PlanError::Columns { .. }) => 65,
-            Self::Plan(_) | Self::LowerLevel { .. } => 78,
-            Self::Grant(error) | Self::Source(SourceError::Grant(error)) => grant_code(error),
-            Self::Connect(error)
-            | Self::Extract { source: error, .. }
-            | Self::Barrier { source: error, .. } => tds_code(error),
-            Self::Snowflake(error) => snowflake_code(error),
-            Self::Ledger(error) => ledger_code(error),
-            Self::Encode(EncodeError::Parquet(_)) | Self::Lost(_) => 70,
-            Self::Encode(_) => 75,
-            Self::Stage(StageError::Snowflake(error)) => snowflake_code(error),
-            Self::Stage(StageError::NotCarried(_) | StageError::Endpoint(_)) => 78,
-            Self::Stage(_) => 69,
-            Self::Commit(CommitError::Unknown(error)) => snowflake_code(error),
-            Self::Commit(CommitError::Refused { source, .. }) => ledger_code(source),
-            Self::Commit(CommitError::Counts { .. }) | Self::Mismatch(_) => 65,
-            Self::Commit(CommitError::ClaimLost { .. }) | Self::Busy { .. } => 75,
-            Self::Publish(PublishError::Ledger(error)) => ledger_code(error),
-            Self::Publish(PublishError::Shape(_)) => 78,
-            Self::Publish(_) => 65,
-            Self::Witness(WitnessError::Shape { .. }) => 70,
-            Self::Witness(_) => 65,
-            Self::Interrupted => 130,
-        }
-    }
-}
-
-fn catalog_code(error: &CatalogError) -> u8 {
-    match error {
-        CatalogError::Tds { source, .. } => tds_code(source),
-        CatalogError::NoTable { .. } => 66,
-        CatalogError::NotATable { .. } => 78,
-        CatalogError::Unreadable { .. } => 77,
-        CatalogError::Answer { .. } => 70,
-    }
-}
-
-#[allow(clippy::match_same_arms)]
-fn tds_code(error: &TdsError) -> u8 {
-    const LOGIN_OR_PERMISSION: [i32; 9] = [229, 230, 262, 297, 300, 4060, 18452, 18456, 18470];
-    match error {
-        TdsError::Server(server) if LOGIN_OR_PERMISSION.contains(&server.number) => 77,
-        TdsError::Server(server) if server.is_transient() => 75,
-        // Snapshot isolation is switched off; the table changed after the plan.
-        TdsError::Server(server) if server.number == 3952 => 78,
-        TdsError::Server(server) if matches!(server.number, 207 | 3961) => 75,
-        TdsError::Value { .. } | TdsError::Server(_) => 65,
-        TdsError::Changed(_) => 75,
-        TdsError::Relay(error) if error.is_permanent() => 77,
-        TdsError::Refused(_) => 78,
-        TdsError::NotMutual => 77,
-        TdsError::Protocol(_) | TdsError::Poisoned => 70,
-        _ => 69,
-    }
-}
-
-fn grant_code(error: &GrantError) -> u8 {
-    match error {
-        GrantError::Connect(keyferry_proto::connect::ConnectError::WrongServer { .. })
-        | GrantError::Denied { .. }
-        | GrantError::Refused { .. } => 77,
-        GrantError::Connect(_) | GrantError::Unavailable { .. } => 69,
-        GrantError::Limited { .. } => 75,
-        GrantError::Invalid { .. } => 78,
-        GrantError::Protocol { .. } => 70,
-    }
-}
-
-fn snowflake_code(error: &SnowflakeError) -> u8 {
-    match error {
-        SnowflakeError::Privilege { .. } => 77,
-        SnowflakeError::Grant(error) => grant_code(error),
-        SnowflakeError::Unreachable { .. } => 69,
-        SnowflakeError::Setup(_) => 78,
-        SnowflakeError::Answer { .. } => 70,
-        error if error.is_transient() => 75,
-        _ => 65,
-    }
-}
-
-fn ledger_code(error: &LedgerError) -> u8 {
-    match error {
-        LedgerError::Snowflake(error) => snowflake_code(error),
-        LedgerError::SchemaChanged { .. } | LedgerError::OriginChanged { .. } => 78,
-        LedgerError::NoChunks { .. } => 70,
-        LedgerError::Guard { .. } => 75,
-        _ => 65,
+        self.entry().exit
     }
 }
 

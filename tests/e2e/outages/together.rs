@@ -73,7 +73,7 @@ async fn judge(scene: &Scene, ended: &Ended) -> Result<String> {
     }
     let code = ended.code().unwrap_or(-1);
     ensure!(matches!(code, 69 | 75), "an unexpected end with {code}:\n{}", ended.output());
-    let happened = scene.stopped(ended, code, &["error: "]).await?;
+    let happened = scene.stopped(ended, code, &["error[L"]).await?;
     scene.runs_again().await?;
     Ok(happened)
 }
