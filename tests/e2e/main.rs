@@ -33,6 +33,7 @@ mod refused;
 mod rotation;
 mod table;
 mod tiberius_judge;
+mod type_matrix;
 
 use std::{env, os::unix::process::CommandExt as _, process::Command};
 
@@ -79,6 +80,7 @@ fn main() {
     load::trials(&mut trials);
     reference::trials(&mut trials);
     tiberius_judge::trials(&mut trials);
+    type_matrix::trials(&mut trials);
     let conclusion = libtest_mimic::run(&arguments, trials);
     // With a filter, rows are missing rightly.
     let whole = conclusion.num_filtered_out == 0 && !arguments.list && !conclusion.has_failed();

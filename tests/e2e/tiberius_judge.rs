@@ -63,7 +63,7 @@ async fn agree(table: Table) -> Result<()> {
 }
 
 /// tiberius reads money as a float: it is compared with what a float can tell.
-fn same(theirs: &str, expected: &str) -> bool {
+pub(crate) fn same(theirs: &str, expected: &str) -> bool {
     let bits = theirs.strip_prefix("f64 ").and_then(|bits| u64::from_str_radix(bits, 16).ok());
     match (bits, expected.parse::<f64>()) {
         (Some(bits), Ok(exact)) => (f64::from_bits(bits) - exact).abs() <= exact.abs() * f64::EPSILON,
@@ -71,7 +71,8 @@ fn same(theirs: &str, expected: &str) -> bool {
     }
 }
 
-async fn our_rows(stage: &Stage, table: &str) -> Result<Vec<Vec<String>>> {
+/// What our reader reads, in canonical form.
+pub(crate) async fn our_rows(stage: &Stage, table: &str) -> Result<Vec<Vec<String>>> {
     let pipeline = PipelineSetup::of(&[table]).write(&stage.world, "pipeline")?;
     let program = stage.world.dir.join("e2e.bin");
     copy_program(&std::env::current_exe()?, &program)?;
@@ -184,7 +185,11 @@ fn exact_moment(text: &str) -> Result<String> {
     Ok(format!("day {days} + {} ns", (hour * 3600 + minute * 60 + second) * 1_000_000_000 + ticks * 100))
 }
 
-async fn their_rows(stage: &Stage, table: &str) -> Result<Vec<Vec<String>>> {
+/// A client that is logged in.
+pub(crate) type Tiberius = Client<tokio_util::compat::Compat<tokio::net::TcpStream>>;
+
+/// tiberius, logged in with a name and a password over TLS.
+pub(crate) async fn client(stage: &Stage) -> Result<Tiberius> {
     let address = stage.world.sqlserver.addr();
     let mut config = Config::new();
     config.host("localhost");
@@ -195,9 +200,14 @@ async fn their_rows(stage: &Stage, table: &str) -> Result<Vec<Vec<String>>> {
     config.trust_cert_ca(stage.world.ca_file().display().to_string());
     let tcp = tokio::net::TcpStream::connect(address).await?;
     let connecting = Client::connect(config, tcp.compat_write());
-    let mut client = tokio::time::timeout(Duration::from_secs(20), connecting)
+    Ok(tokio::time::timeout(Duration::from_secs(20), connecting)
         .await
-        .context("tiberius did not connect")??;
+        .context("tiberius did not connect")??)
+}
+
+/// What tiberius reads.
+pub(crate) async fn their_rows(stage: &Stage, table: &str) -> Result<Vec<Vec<String>>> {
+    let mut client = client(stage).await?;
     let stream = client.simple_query(format!("SELECT * FROM dbo.[{table}] ORDER BY [id]")).await?;
     let rows = stream.into_first_result().await?;
     Ok(rows.into_iter().map(|row| row.into_iter().map(|cell| their_text(&cell)).collect()).collect())
@@ -232,10 +242,20 @@ fn their_text(cell: &ColumnData<'_>) -> String {
             let ms = (i64::from(v.seconds_fragments()) * 10 + 1) / 3;
             format!("day {} + {} ns", i64::from(v.days()) + YEAR_1900, ms * 1_000_000)
         }),
-        ColumnData::DateTime2(v) => v.map_or_else(null, |v| {
-            let ns = v.time().increments() * 10_u64.pow(9 - u32::from(v.time().scale()));
-            format!("day {} + {ns} ns", v.date().days())
+        ColumnData::DateTime2(v) => {
+            v.map_or_else(null, |v| format!("day {} + {} ns", v.date().days(), nanoseconds(v.time())))
+        }
+        ColumnData::Time(v) => v.map_or_else(null, |v| format!("{} ns", nanoseconds(v))),
+        ColumnData::DateTimeOffset(v) => v.map_or_else(null, |v| {
+            let moment = v.datetime2();
+            let ns = nanoseconds(moment.time());
+            format!("day {} + {ns} ns, {} min", moment.date().days(), v.offset())
         }),
-        other => format!("unexpected {other:?}"),
+        ColumnData::Xml(v) => v.as_ref().map_or_else(null, |v| format!("{:?}", v.to_string())),
     }
+}
+
+/// A time of day.
+pub(crate) fn nanoseconds(time: tiberius::time::Time) -> u64 {
+    time.increments() * 10_u64.pow(9 - u32::from(time.scale()))
 }

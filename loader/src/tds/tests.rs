@@ -4,6 +4,7 @@ mod framing;
 mod hostile;
 mod login;
 mod pieces;
+mod section4;
 mod server;
 mod split;
 mod statements;

@@ -63,6 +63,8 @@ impl Cast {
             }
             DataType::Real | DataType::Float | DataType::Double => to_float(self, &value, from, to),
             to if to.is_temporal() => to_temporal(self, &value, from, to),
+            // A class of the runtime converts from and to its bytes only; text goes through its methods.
+            DataType::Clr(_) if from != to && !from.is_binary() => Err(self.refused(from, to)),
             to if to.is_text() => fit_text(self, to_text(self, &value, from, to)?, to),
             to if to.is_binary() => fit_bytes(self, to_bytes(self, &value, from, to)?, from, to),
             DataType::UniqueIdentifier => self.to_uuid(&value, from, to),

@@ -13,6 +13,7 @@ use crate::{
 };
 
 pub(crate) mod mssql;
+pub(crate) mod procedures;
 pub(crate) mod snowflake;
 
 /// A small result that is made at once.

@@ -50,7 +50,7 @@ pub use outcome::{Context, Outcome, ResultSet, Rows, Verb};
 pub use session::{Identity, Parameter, Session};
 pub use stage::{StageReader, StageRequest, StageRow, StageRows};
 pub use text::Text;
-pub use types::{Column, DataType, Dialect, Length};
+pub use types::{ClrType, Column, DataType, Dialect, Length};
 pub use value::{DAY_NS, Row, Value, Variant};
 
 /// The text that a cast to the widest text type of the dialect gives; `NULL` is None.

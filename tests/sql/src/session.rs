@@ -341,7 +341,11 @@ impl Session {
                 error: self.error,
                 identity: self.last_identity,
                 lock_timeout: self.options.lock_timeout.map_or(-1, |timeout| timeout.as_millis() as i64),
-                isolation: 2,
+                isolation: match self.options.isolation {
+                    Isolation::ReadCommitted => 2,
+                    Isolation::Serializable => 4,
+                    Isolation::Snapshot => 5,
+                },
                 fetch_status: 0,
             },
         }

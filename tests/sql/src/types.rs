@@ -22,6 +22,17 @@ pub enum Length {
     Max,
 }
 
+/// A type of SQL Server that is a class of its common language runtime. Values are the bytes that it stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ClrType {
+    /// hierarchyid.
+    HierarchyId,
+    /// geography.
+    Geography,
+    /// geometry.
+    Geometry,
+}
+
 /// A type of either dialect.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum DataType {
@@ -133,6 +144,8 @@ pub enum DataType {
     Xml,
     /// `sql_variant`: values are `Value::Typed`.
     SqlVariant,
+    /// hierarchyid, geography, geometry.
+    Clr(ClrType),
 
     // Snowflake.
     /// NUMBER(p, s): values are always `Value::Decimal` of this scale.
@@ -212,6 +225,7 @@ impl DataType {
                 | Self::VarBinary { .. }
                 | Self::Image
                 | Self::RowVersion
+                | Self::Clr(_)
                 | Self::Bytes { .. }
         )
     }
@@ -334,6 +348,9 @@ impl DataType {
             Self::UniqueIdentifier => "uniqueidentifier",
             Self::Xml => "xml",
             Self::SqlVariant => "sql_variant",
+            Self::Clr(ClrType::HierarchyId) => "hierarchyid",
+            Self::Clr(ClrType::Geography) => "geography",
+            Self::Clr(ClrType::Geometry) => "geometry",
             Self::Number { .. } => "NUMBER",
             Self::Double => "FLOAT",
             Self::Boolean => "BOOLEAN",

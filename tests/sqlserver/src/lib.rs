@@ -37,6 +37,8 @@ mod procedures;
 mod requests;
 mod rows;
 mod rpc;
+#[cfg(test)]
+mod section4;
 mod server;
 mod tokens;
 mod transactions;

@@ -162,7 +162,7 @@ fn greet<T: AsyncWrite + Unpin>(
     Change::Language("us_english").put(into);
     let message = "Changed language setting to us_english.";
     Notice { number: 5703, state: 1, class: 0, message, line: 1 }.put(server, into);
-    tokens::login_ack(login.tds_version, into);
+    tokens::login_ack(login.tds_version, tokens::PROGRAM_VERSION, into);
     let utf8 = login.features.contains(&feature::UTF8_SUPPORT);
     let features: &[(u8, &[u8])] = if utf8 { &[(feature::UTF8_SUPPORT, &[1])] } else { &[] };
     tokens::feature_ext_ack(features, into);

@@ -69,10 +69,8 @@ impl Prepared {
                 let handle = number(arguments.next())?;
                 self.statements.remove(&handle).map(|_| Action::Nothing).ok_or_else(|| unknown(handle))
             }
-            Procedure::Other(name) => {
-                Err(SqlError::mssql(2812, format!("Could not find stored procedure '{name}'."))
-                    .with_state(62))
-            }
+            // Any other is executed as a batch would; one that there is not is told by the evaluator.
+            Procedure::Other(name) => Ok(execute(&name, arguments)),
         }
     }
 
@@ -89,6 +87,18 @@ impl Prepared {
         self.statements.insert(self.last, statement);
         Ok(self.last)
     }
+}
+
+/// `EXEC name …` with an argument for each parameter, named as the client named it.
+fn execute(name: &str, arguments: impl Iterator<Item = Argument>) -> Action {
+    let mut parameters = Vec::new();
+    let mut list = Vec::new();
+    for (at, Argument { name, ty, value }) in arguments.enumerate() {
+        let own = format!("@__{at}");
+        list.push(if name.is_empty() { own.clone() } else { format!("{name} = {own}") });
+        parameters.push(Parameter { name: own, ty, value });
+    }
+    Action::Run { sql: format!("EXEC {name} {}", list.join(", ")), parameters, handle: None }
 }
 
 /// The declaration of `sp_prepare` and `sp_prepexec` and the statement, in this order.
@@ -187,8 +197,14 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_procedure_is_error_2812() {
-        let call = Call { procedure: Procedure::Other("sp_who".into()), arguments: Vec::new() };
-        assert_eq!(Prepared::default().resolve(call).unwrap_err().number, 2812);
+    fn any_other_procedure_is_executed_with_its_arguments() {
+        let named = Argument { name: "@table_name".into(), ..argument(Value::text("t%")) };
+        let arguments = vec![argument(Value::Int(1)), named];
+        let call = Call { procedure: Procedure::Other("sys.sp_tables".into()), arguments };
+        let Ok(Action::Run { sql, parameters, .. }) = Prepared::default().resolve(call) else {
+            panic!("not run")
+        };
+        assert_eq!(sql, "EXEC sys.sp_tables @__0, @table_name = @__1");
+        assert_eq!(parameters[1].value, Value::text("t%"));
     }
 }

@@ -96,8 +96,19 @@ impl Requests {
             }
             kind::RPC => {
                 let collation = self.session.database().settings().collation;
-                let call = Call::parse(&message.body, collation)?;
-                self.call(call, out, received).await
+                let calls = Call::parse(&message.body, collation)?;
+                let last = calls.len().saturating_sub(1);
+                for (at, call) in calls.into_iter().enumerate() {
+                    let ended = self.call(call, at < last, out, received).await?;
+                    if ended != Ended::Complete {
+                        return Ok(ended);
+                    }
+                    if out.is_full() {
+                        out.send_full().await?;
+                    }
+                }
+                out.end().await?;
+                Ok(Ended::Complete)
             }
             other => Err(WireError::malformed("request", format!("type 0x{other:02X}"))),
         }
@@ -159,9 +170,11 @@ impl Requests {
         Ok(ended)
     }
 
+    /// Answers one call of a message; `more` of them follow.
     async fn call<W: AsyncWrite + Unpin>(
         &mut self,
         call: Call,
+        more: bool,
         out: &mut Outgoing<W>,
         received: &mut mpsc::Receiver<Message>,
     ) -> Result<Ended, WireError> {
@@ -170,7 +183,7 @@ impl Requests {
             Ok(Action::Run { sql, parameters, handle }) => (sql, parameters, handle),
             Ok(Action::Handle(handle)) => (String::new(), Vec::new(), Some(handle)),
             Ok(Action::Nothing) => (String::new(), Vec::new(), None),
-            Err(error) => return self.refuse(&error, out, received).await,
+            Err(error) => return self.refuse(&error, more, out, received).await,
         };
         let outcomes = if sql.is_empty() {
             Vec::new()
@@ -195,9 +208,13 @@ impl Requests {
         if let Some(handle) = handle {
             tokens::return_int(0, "", handle, tokens);
         }
-        let done = Done::plain(DoneKind::Proc, if failed { status::ERROR } else { 0 });
+        let failure = if failed { status::ERROR } else { 0 };
+        let status = if more { failure | status::MORE } else { failure };
+        let done = Done { kind: DoneKind::Proc, status, command: tokens::EXECUTE, rows: 0 };
         finish(done, ended).put(tokens);
-        answer.out.end().await?;
+        if ended == Ended::Fatal {
+            answer.out.end().await?;
+        }
         Ok(ended)
     }
 
@@ -205,16 +222,20 @@ impl Requests {
     async fn refuse<W: AsyncWrite + Unpin>(
         &mut self,
         error: &SqlError,
+        more: bool,
         out: &mut Outgoing<W>,
         received: &mut mpsc::Receiver<Message>,
     ) -> Result<Ended, WireError> {
         let shared = self.shared.clone();
         let mut answer = Answer::new(out, received, &shared, "", DoneKind::Proc);
         let ended = answer.error(error, &mut self.session);
-        if let Some(done) = answer.take_held() {
+        if let Some(mut done) = answer.take_held() {
+            done.status |= if more { status::MORE } else { 0 };
             done.put(answer.out.tokens());
         }
-        answer.out.end().await?;
+        if ended == Ended::Fatal {
+            answer.out.end().await?;
+        }
         Ok(ended)
     }
 }

@@ -85,9 +85,11 @@ impl RowWriter {
 
 fn flags(column: &Column) -> u16 {
     let case_sensitive = column.ty.collation().is_some_and(keyferry_sql::Collation::is_binary);
+    // Whether a column can be updated is unknown; an expression cannot.
+    let updatable = if column.computed { 0 } else { 2 };
     u16::from(column.nullable)
         | u16::from(case_sensitive) << 1
-        | 2 << 2 // whether it can be updated is unknown
+        | updatable << 2
         | u16::from(column.identity) << 4
         | u16::from(column.computed) << 5
 }

@@ -54,10 +54,23 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Reads a message body, headers included. Several calls in one message are refused.
-    pub(crate) fn parse(body: &[u8], collation: Collation) -> Result<Self, WireError> {
+    /// Reads the calls of a message body, headers included, in their order.
+    pub(crate) fn parse(body: &[u8], collation: Collation) -> Result<Vec<Self>, WireError> {
         let mut reader = Reader::new(body, "RPC request");
         skip_headers(&mut reader)?;
+        let mut calls = vec![Self::read(&mut reader, collation)?];
+        // Behind the flag the next call begins; a client may end the last one with a flag, too.
+        while !reader.is_empty() {
+            reader.u8()?;
+            if !reader.is_empty() {
+                calls.push(Self::read(&mut reader, collation)?);
+            }
+        }
+        Ok(calls)
+    }
+
+    /// Reads one call, up to the flag of the next.
+    fn read(reader: &mut Reader<'_>, collation: Collation) -> Result<Self, WireError> {
         let procedure = match reader.u16()? {
             BY_NUMBER => Procedure::from_number(reader.u16()?),
             units => Procedure::from_name(reader.utf16(usize::from(units))?),
@@ -65,8 +78,9 @@ impl Call {
         reader.u16()?; // options: recompile, no metadata
         let mut arguments = Vec::new();
         while let Some(first) = reader.rest().first() {
+            // A parameter begins with the length of its name, which is at most 128.
             if BATCH_FLAGS.contains(first) {
-                return Err(WireError::malformed("RPC request", "several calls in one message"));
+                break;
             }
             if arguments.len() == MAX_ARGUMENTS {
                 return Err(WireError::malformed(
@@ -74,7 +88,7 @@ impl Call {
                     format!("more than {MAX_ARGUMENTS} arguments"),
                 ));
             }
-            arguments.push(parameters::read(&mut reader, collation)?);
+            arguments.push(parameters::read(reader, collation)?);
         }
         Ok(Self { procedure, arguments })
     }
@@ -109,9 +123,18 @@ mod tests {
     fn a_call_by_number_with_a_parameter_is_read() {
         let mut body = HEADERS.to_vec();
         body.extend([0xFF, 0xFF, 15, 0, 0, 0, 0, 0, 0x26, 4, 4, 7, 0, 0, 0]);
-        let call = Call::parse(&body, Collation::default()).unwrap();
+        let [call] = &Call::parse(&body, Collation::default()).unwrap()[..] else { panic!("one call") };
         assert_eq!(call.procedure, Procedure::Unprepare);
         assert_eq!(call.arguments[0].value, Value::Int(7));
+    }
+
+    #[test]
+    fn several_calls_of_one_message_are_read_in_their_order() {
+        let one = |number: u8| [0xFF, 0xFF, 15, 0, 0, 0, 0, 0, 0x26, 4, 4, number, 0, 0, 0];
+        let body = [&HEADERS[..], &one(7), &[0xFF], &one(8), &[0x80], &one(9)].concat();
+        let calls = Call::parse(&body, Collation::default()).unwrap();
+        let numbers: Vec<&Value> = calls.iter().map(|call| &call.arguments[0].value).collect();
+        assert_eq!(numbers, [&Value::Int(7), &Value::Int(8), &Value::Int(9)]);
     }
 
     #[test]

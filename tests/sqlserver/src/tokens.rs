@@ -57,6 +57,9 @@ impl Done {
     }
 }
 
+/// The number that DONEPROC carries.
+pub(crate) const EXECUTE: u16 = 0xE0;
+
 /// The number that DONE tokens carry for a statement's kind.
 pub(crate) fn command(verb: Verb) -> u16 {
     match verb {
@@ -151,12 +154,15 @@ impl Change<'_> {
     }
 }
 
-/// LOGINACK: the TDS version as the client wrote it, the program's name and version 16.0.1000.
-pub(crate) fn login_ack(tds_version: u32, into: &mut Vec<u8>) {
+/// Version 16.0.1000, as LOGINACK says it.
+pub(crate) const PROGRAM_VERSION: [u8; 4] = [16, 0, 0x03, 0xE8];
+
+/// LOGINACK: the TDS version as the client wrote it, the program's name and version.
+pub(crate) fn login_ack(tds_version: u32, version: [u8; 4], into: &mut Vec<u8>) {
     let mut body = vec![1];
     body.extend(tds_version.to_be_bytes());
-    b_varchar("Microsoft SQL Server", &mut body);
-    body.extend([16, 0, 0x03, 0xE8]);
+    b_varchar("Microsoft SQL Server\0\0", &mut body);
+    body.extend(version);
     sized(LOGINACK, &body, into);
 }
 

@@ -1,6 +1,8 @@
 //! `TYPE_INFO` (MS-TDS 2.2.5.6): how each column type is announced, and in which shape its values follow.
 
-use keyferry_sql::{Column, DataType, Length};
+use keyferry_sql::{ClrType, Column, DataType, Length};
+
+use crate::tokens::b_varchar;
 
 /// Type tokens.
 pub(crate) mod token {
@@ -37,6 +39,7 @@ pub(crate) mod token {
     pub(crate) const BIGCHAR: u8 = 0xAF;
     pub(crate) const NVARCHAR: u8 = 0xE7;
     pub(crate) const NCHAR: u8 = 0xEF;
+    pub(crate) const UDT: u8 = 0xF0;
     pub(crate) const XML: u8 = 0xF1;
 }
 
@@ -188,6 +191,10 @@ pub(crate) fn put_type(column: &Column, into: &mut Vec<u8>) -> Option<Shape> {
             into.extend([token::XML, 0]); // no schema
             Shape::Chunks
         }
+        DataType::Clr(class) => {
+            udt(*class, column.ty.name(), into);
+            Shape::Chunks
+        }
         DataType::SqlVariant => {
             into.push(token::VARIANT);
             into.extend(8009_u32.to_le_bytes());
@@ -196,6 +203,26 @@ pub(crate) fn put_type(column: &Column, into: &mut Vec<u8>) -> Option<Shape> {
         _ => return None,
     };
     Some(shape)
+}
+
+/// `UDT_INFO`: where the type lives, and the class whose bytes follow.
+fn udt(class: ClrType, name: &str, into: &mut Vec<u8>) {
+    let (bytes, of) = match class {
+        ClrType::HierarchyId => (892, "HierarchyId"),
+        ClrType::Geography => (MAX_LENGTH, "Geography"),
+        ClrType::Geometry => (MAX_LENGTH, "Geometry"),
+    };
+    into.push(token::UDT);
+    into.extend(bytes.to_le_bytes());
+    b_varchar("master", into);
+    b_varchar("sys", into);
+    b_varchar(name, into);
+    let assembly = format!(
+        "Microsoft.SqlServer.Types.Sql{of}, Microsoft.SqlServer.Types, Version=11.0.0.0, Culture=neutral, \
+         PublicKeyToken=89845dcd8080cc91"
+    );
+    into.extend((assembly.len() as u16).to_le_bytes());
+    into.extend(assembly.encode_utf16().flat_map(u16::to_le_bytes));
 }
 
 fn text(token: u8, length: Length, unit: u16, collation: [u8; 5], into: &mut Vec<u8>) -> Shape {

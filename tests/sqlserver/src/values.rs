@@ -90,9 +90,8 @@ pub(crate) fn put_value(ty: &DataType, value: &Value, into: &mut Vec<u8>) -> Res
             put_utf16(text, into);
             pad(into, start + usize::from(*length) * 2, &[b' ', 0]);
         }
-        (DataType::NVarChar { .. } | DataType::NText { .. }, Value::Text(text)) => put_utf16(text, into),
-        (DataType::Xml, Value::Text(text)) => {
-            into.extend([0xFF, 0xFE]);
+        // XML has no byte order mark here: clients that hand one out add it (MS-TDS 4.15 shows none).
+        (DataType::NVarChar { .. } | DataType::NText { .. } | DataType::Xml, Value::Text(text)) => {
             put_utf16(text, into);
         }
         (DataType::Binary { length }, Value::Bytes(bytes)) => {
@@ -100,9 +99,10 @@ pub(crate) fn put_value(ty: &DataType, value: &Value, into: &mut Vec<u8>) -> Res
             into.extend_from_slice(bytes);
             pad(into, start + usize::from(*length), &[0]);
         }
-        (DataType::VarBinary { .. } | DataType::Image | DataType::RowVersion, Value::Bytes(bytes)) => {
-            into.extend_from_slice(bytes);
-        }
+        (
+            DataType::VarBinary { .. } | DataType::Image | DataType::RowVersion | DataType::Clr(_),
+            Value::Bytes(bytes),
+        ) => into.extend_from_slice(bytes),
         (DataType::SqlVariant, Value::Typed(typed)) => put_variant(&typed.0, &typed.1, into)?,
         _ => return Err(unfit()),
     }

@@ -4,7 +4,7 @@ use crate::{
     bind::Binder,
     collation::Collation,
     error::SqlError,
-    types::{DataType, Dialect, Length},
+    types::{ClrType, DataType, Dialect, Length},
 };
 
 impl Binder<'_> {
@@ -124,6 +124,9 @@ fn mssql(
         "UNIQUEIDENTIFIER" | "UUID" => Ok(DataType::UniqueIdentifier),
         "XML" => Ok(DataType::Xml),
         "SQL_VARIANT" => Ok(DataType::SqlVariant),
+        "HIERARCHYID" => Ok(DataType::Clr(ClrType::HierarchyId)),
+        "GEOGRAPHY" => Ok(DataType::Clr(ClrType::Geography)),
+        "GEOMETRY" => Ok(DataType::Clr(ClrType::Geometry)),
         _ => return None,
     })
 }
@@ -208,7 +211,7 @@ fn rank(ty: &DataType) -> u8 {
         DataType::DateTime2 { .. } | DataType::TimestampNtz { .. } => 22,
         DataType::TimestampLtz { .. } => 23,
         DataType::DateTimeOffset { .. } | DataType::TimestampTz { .. } => 24,
-        DataType::Xml | DataType::SqlVariant => 26,
+        DataType::Xml | DataType::SqlVariant | DataType::Clr(_) => 26,
         DataType::Variant | DataType::Object | DataType::Array => 27,
     }
 }

@@ -44,6 +44,9 @@ const TYPES: &[(&str, i64, i64, i64, i64, i64)] = &[
     ("nvarchar", 231, 231, 8000, 0, 0),
     ("sysname", 231, 256, 256, 0, 0),
     ("nchar", 239, 239, 8000, 0, 0),
+    ("hierarchyid", 240, 128, 892, 0, 0),
+    ("geometry", 240, 129, -1, 0, 0),
+    ("geography", 240, 130, -1, 0, 0),
     ("xml", 241, 241, -1, 0, 0),
 ];
 
@@ -88,6 +91,11 @@ fn facts(ty: &DataType) -> (i64, i64, i64, i64) {
         }
         _ => (id, length, precision, scale),
     }
+}
+
+/// `user_type_id`: the three classes of the runtime share one `system_type_id`.
+fn user_type(ty: &DataType) -> i64 {
+    TYPES.iter().find(|row| row.0 == ty.name()).map_or(56, |row| row.2)
 }
 
 fn collation_of(ty: &DataType) -> Value {
@@ -314,7 +322,7 @@ fn sys(binder: &Binder<'_>, database: &str, name: &str) -> Option<Sheet> {
                         Value::text(&def.column.name),
                         Value::Int(at as i64 + 1),
                         Value::Int(id),
-                        Value::Int(id),
+                        Value::Int(user_type(&def.column.ty)),
                         Value::Int(length),
                         Value::Int(precision),
                         Value::Int(scale),

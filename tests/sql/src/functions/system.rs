@@ -286,6 +286,26 @@ fn mssql(binder: &Binder<'_>, name: &str, arguments: &mut Arguments) -> Result<O
                 })
             })
         }
+        // The ODBC settings, which every client of TDS 7.2 and later begins with.
+        "SESSIONPROPERTY" => match known_text(&list, 0).unwrap_or_default().to_lowercase().as_str() {
+            "ansi_nulls"
+            | "ansi_padding"
+            | "ansi_warnings"
+            | "concat_null_yields_null"
+            | "quoted_identifier" => int(1),
+            "arithabort" | "numeric_roundabort" => int(0),
+            _ => Typed::constant(Value::Null, DataType::Int),
+        },
+        "SQL_VARIANT_PROPERTY" => {
+            let name = name_type(binder);
+            binder.strict(list, DataType::SqlVariant, move |values| {
+                let (Value::Typed(typed), Value::Text(property)) = (&values[0], &values[1]) else {
+                    return Ok(Value::Null);
+                };
+                let (ty, value) = typed.as_ref();
+                Ok(variant_property(ty, value, &property.lossy().to_lowercase(), &name))
+            })
+        }
         "HAS_PERMS_BY_NAME" => {
             let securable = known_text(&list, 0);
             let permission = known_text(&list, 2).unwrap_or_default().to_uppercase();
@@ -341,4 +361,64 @@ fn mssql(binder: &Binder<'_>, name: &str, arguments: &mut Arguments) -> Result<O
         }
     };
     Ok(Some(typed))
+}
+
+/// What `SQL_VARIANT_PROPERTY` tells of a value's own type.
+fn variant_property(ty: &DataType, value: &Value, property: &str, name: &DataType) -> Value {
+    let typed = |ty: &DataType, value: Value| Value::Typed(std::sync::Arc::new((ty.clone(), value)));
+    let int = |number: i64| typed(&DataType::Int, Value::Int(number));
+    let bytes = |length: Length| match length {
+        Length::Fixed(length) => i64::from(length),
+        Length::Max => 8000,
+    };
+    let length = match ty {
+        DataType::Bit | DataType::TinyInt => 1,
+        DataType::SmallInt => 2,
+        DataType::Int | DataType::Real | DataType::SmallMoney | DataType::SmallDateTime => 4,
+        DataType::Date => 3,
+        DataType::UniqueIdentifier => 16,
+        DataType::Time { .. } => 5,
+        DataType::DateTimeOffset { .. } => 10,
+        DataType::Decimal { precision, .. } => match precision {
+            0..=9 => 5,
+            10..=19 => 9,
+            20..=28 => 13,
+            _ => 17,
+        },
+        DataType::Char { length, .. } | DataType::Binary { length } => i64::from(*length),
+        DataType::NChar { length, .. } => i64::from(*length) * 2,
+        DataType::VarChar { length, .. } | DataType::VarBinary { length } => bytes(*length),
+        DataType::NVarChar { length, .. } => bytes(*length) * 2,
+        _ => 8,
+    };
+    match property {
+        "basetype" => typed(name, Value::text(ty.name())),
+        "precision" => int(match ty {
+            DataType::Real => 24,
+            DataType::Float => 53,
+            DataType::DateTime => 23,
+            DataType::SmallDateTime => 16,
+            DataType::Date => 10,
+            DataType::Time { scale } => 8 + i64::from(*scale) + i64::from(*scale > 0),
+            DataType::DateTime2 { scale } => 19 + i64::from(*scale) + i64::from(*scale > 0),
+            DataType::DateTimeOffset { scale } => 26 + i64::from(*scale) + i64::from(*scale > 0),
+            other => other.precision_scale().map_or(0, |(precision, _)| i64::from(precision)),
+        }),
+        "scale" => int(i64::from(
+            ty.precision_scale().map(|(_, scale)| scale).or_else(|| ty.fraction()).unwrap_or(0),
+        )),
+        "maxlength" => int(length),
+        "collation" => {
+            ty.collation().map_or(Value::Null, |collation| typed(name, Value::text(collation.to_string())))
+        }
+        "totalbytes" => int(2 + match value {
+            Value::Text(text) if ty.has_code_page() => {
+                6 + ty.collation().map_or(0, |collation| collation.encode(text).len() as i64)
+            }
+            Value::Text(text) => 6 + text.utf16le().len() as i64,
+            Value::Bytes(bytes) => 2 + bytes.len() as i64,
+            _ => length,
+        }),
+        _ => Value::Null,
+    }
 }

@@ -549,7 +549,18 @@ impl Session {
                 self.nested(&sql, parameters, out).await
             }
             "sp_reset_connection" | "sp_set_session_context" => Ok(true),
-            _ => {
+            procedure => {
+                let given: Vec<_> =
+                    values.iter().map(|(name, value, _)| (name.clone(), value.clone())).collect();
+                let arguments = crate::catalog::procedures::Arguments(&given);
+                let state = self.db.state();
+                if let Some(sheet) =
+                    crate::catalog::procedures::call(&state, &self.identity, procedure, &arguments)
+                {
+                    let rows = Rows::from_vec(sheet.rows);
+                    out.push(Ok(Outcome::Rows(ResultSet { columns: sheet.columns, rows })));
+                    return Ok(true);
+                }
                 Err(SqlError::mssql(2812, format!("Could not find stored procedure '{name}'."))
                     .with_state(62))
             }
