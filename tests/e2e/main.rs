@@ -60,7 +60,10 @@ fn main() {
         restart_with_realm();
     }
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    let arguments = libtest_mimic::Arguments::from_args();
+    let mut arguments = libtest_mimic::Arguments::from_args();
+    // These tests mostly wait for one another's programs.
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    arguments.test_threads.get_or_insert(2 * cores);
     let mut trials = Vec::new();
     happy::trials(&mut trials);
     fence::trials(&mut trials);
