@@ -135,7 +135,7 @@ async fn refused() -> Result<()> {
             )
         })
         .collect();
-    expect(&ended, 78, &named.iter().map(String::as_str).collect::<Vec<_>>())?;
+    expect(&ended, 65, &named.iter().map(String::as_str).collect::<Vec<_>>())?;
     stage.end(Some(broker)).await
 }
 
