@@ -117,13 +117,8 @@ pub(crate) fn complain(error: &anyhow::Error) -> ExitCode {
 }
 
 fn entry(error: &anyhow::Error) -> &'static codes::Entry {
-    if let Some(error) = error.downcast_ref() {
-        codes::of_config(error)
-    } else if let Some(error) = error.downcast_ref() {
-        codes::of_upstream(error)
-    } else if let Some(error) = error.downcast_ref() {
-        codes::of_run(error)
-    } else {
-        &codes::INTERNAL
-    }
+    let config = error.downcast_ref().map(codes::of_config);
+    let upstream = || error.downcast_ref().map(codes::of_upstream);
+    let run = || error.downcast_ref().map(codes::of_run);
+    config.or_else(upstream).or_else(run).unwrap_or(&codes::INTERNAL)
 }

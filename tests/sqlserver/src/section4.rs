@@ -41,7 +41,7 @@ fn server_collation() -> Collation {
     Collation::parse("SQL_Latin1_General_CP1_CI_AS").unwrap()
 }
 
-fn notice<'a>(number: i32, state: u8, message: &'a str, line: u32) -> Notice<'a> {
+fn notice(number: i32, state: u8, message: &str, line: u32) -> Notice<'_> {
     Notice { number, state, class: 0, message, line }
 }
 
