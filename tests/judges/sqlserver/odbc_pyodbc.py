@@ -32,6 +32,17 @@ def connect(login=SQL_LOGIN, encrypt="yes", database=DATABASE, **options):
     return pyodbc.connect(text, timeout=20, **options)
 
 
+def packets():
+    """Values longer than any packet, in packets of the least and the largest size."""
+    long = "0123456789abcdef" * 20_000
+    for size in (512, 4096, 16000):  # TLS ends the driver's at 16 KiB
+        connection = connect(attrs_before={112: size})
+        cursor = connection.cursor()
+        found = cursor.execute("SELECT CAST(? AS nvarchar(max)) UNION ALL SELECT REPLICATE(CAST(N'x' AS nvarchar(max)), 100000)", long).fetchall()
+        judge.same("packets", f"of {size} bytes", [row[0] for row in found] == [long, "x" * 100_000], True)
+        connection.close()
+
+
 def error_of(error):
     """The server's number stands in brackets behind its words."""
     words = error.args[1] if len(error.args) > 1 else str(error)
@@ -209,6 +220,7 @@ def transactions():
     level = one.cursor().execute("SELECT transaction_isolation_level FROM sys.dm_exec_sessions WHERE session_id = @@SPID").fetchval()
     judge.same("transactions", "an isolation level that the client sets", level, 4)
     one.commit()
+    waiting(one, other)
     deadlock(one, other)
     cursor = one.cursor()
     one.rollback()
@@ -216,6 +228,29 @@ def transactions():
     one.commit()
     one.close()
     other.close()
+
+
+def waiting(one, other):
+    """What a session is told that waits for another one's lock: by the server's limit, and by the client's."""
+    one.cursor().execute("UPDATE dbo.ledger SET v = v + 1 WHERE id = 1")
+    cursor = other.cursor()
+    cursor.execute("SET LOCK_TIMEOUT 50")
+    try:
+        cursor.execute("UPDATE dbo.ledger SET v = 0 WHERE id = 1")
+        judge.miss("transactions", "1222: a lock that is not had in time", "it was had")
+    except pyodbc.Error as error:
+        judge.same("transactions", "1222: a lock that is not had in time", error_of(error)[0], 1222)
+    cursor.execute("SET LOCK_TIMEOUT -1")
+    other.timeout = 1
+    try:
+        other.cursor().execute("UPDATE dbo.ledger SET v = 0 WHERE id = 1")
+        judge.miss("transactions", "a query that the client cancels", "it ended")
+    except pyodbc.Error as error:
+        judge.same("transactions", "a query that the client cancels", error.args[0], "HYT00")
+    other.timeout = 0
+    one.rollback()
+    found = other.cursor().execute("SELECT v FROM dbo.ledger WHERE id = 1").fetchval()
+    judge.same("transactions", "the session goes on after an attention, the row is as it was", found, 12)
 
 
 def deadlock(one, other):
@@ -245,6 +280,25 @@ def deadlock(one, other):
     other.cursor().execute("DROP TABLE dbo.elsewhere")
     other.commit()
     other.autocommit = True
+
+
+def rights():
+    """What is denied to one login stays open to another."""
+    owner, guest = connect(autocommit=True), connect(KERBEROS, autocommit=True)
+    name = guest.cursor().execute("SELECT SUSER_SNAME()").fetchval().replace("]", "]]")
+    cursor = owner.cursor()
+    cursor.execute("CREATE TABLE dbo.secret (id int NOT NULL)")
+    cursor.execute(f"DENY SELECT, INSERT ON dbo.secret TO [{name}]")
+    for sql in ("SELECT id FROM dbo.secret", "INSERT INTO dbo.secret VALUES (1)"):
+        try:
+            guest.cursor().execute(sql)
+            judge.miss("errors", f"229: {sql.split()[0]} that was denied", "it was done")
+        except pyodbc.Error as error:
+            judge.same("errors", f"229: {sql.split()[0]} that was denied", error_of(error)[0], 229)
+    judge.same("errors", "and another login may", cursor.execute("SELECT COUNT(*) FROM dbo.secret").fetchval(), 0)
+    cursor.execute(f"REVOKE SELECT ON dbo.secret TO [{name}]")
+    judge.same("errors", "until it is revoked", guest.cursor().execute("SELECT COUNT(*) FROM dbo.secret").fetchval(), 0)
+    cursor.execute("DROP TABLE dbo.secret")
 
 
 def catalog():
@@ -292,7 +346,7 @@ def told(words):
 
 
 if __name__ == "__main__":
-    for part in (logins, exact_types, parameters, transactions, catalog):
+    for part in (logins, packets, exact_types, parameters, transactions, rights, catalog):
         try:
             part()
         except Exception as error:

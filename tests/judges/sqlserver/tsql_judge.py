@@ -1,8 +1,9 @@
-"""FreeTDS' tsql: both logins, every type as FreeTDS prints it, statements and error numbers."""
+"""FreeTDS' tsql: both logins, every type as it or the server prints it, statements and error numbers."""
 
 import os
 import pathlib
 import re
+import struct
 import subprocess
 import sys
 import tempfile
@@ -11,14 +12,14 @@ import matrix_odbc
 from common import DATABASE, HOST, LOGIN, PASSWORD, PORT, Judge, cases
 
 judge = Judge()
-FOLDER = pathlib.Path(tempfile.mkdtemp())
-# FreeTDS 1.3 prints these as C's %g or in its own form of a date: their exact values are other clients' part.
+FOLDER = tempfile.TemporaryDirectory(prefix="keyferry-tsql-")
+# tsql prints these rounded or in its own form of a date: here the server writes them, other clients judge their bytes.
 BY_CAST = {"real", "float", "date", "time", "moment", "offset", "variant", "rowversion"}
 
 
 def tsql(text, login=(LOGIN, PASSWORD), encryption="require"):
     """What tsql prints for a batch; a trusted login has no name and no password."""
-    config = FOLDER / "freetds.conf"
+    config = pathlib.Path(FOLDER.name) / "freetds.conf"
     config.write_text(
         f"[judged]\n host = {HOST}\n port = {PORT}\n tds version = 7.4\n client charset = UTF-8\n encryption = {encryption}\n"
         f" text size = 1000000\n spn = {os.environ['SQLSERVER_SPN']}\n ca file = {os.environ['SQLSERVER_CA']}\n"
@@ -90,8 +91,6 @@ def left_out(column):
 
 def printed(form, value):
     """A value of types.json as tsql prints it."""
-    import struct
-
     if form == "variant":
         form, value = value
     text = matrix_odbc.expected_text(value)

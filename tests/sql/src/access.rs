@@ -24,8 +24,12 @@ pub(crate) fn authorize(
     object: &Object,
     privileges: &[&str],
 ) -> Result<(), SqlError> {
-    let Some(grantee) = grantee(db, identity) else { return Ok(()) };
     let name = object.name();
+    if db.dialect() == Dialect::SqlServer && state.grants.deny(&identity.user, privileges, &name.to_string())
+    {
+        return Err(denied(name, privileges));
+    }
+    let Some(grantee) = grantee(db, identity) else { return Ok(()) };
     if name.schema.contains('#')
         || object
             .owner()
@@ -44,19 +48,24 @@ pub(crate) fn authorize(
             "02000",
             format!("SQL compilation error:\nObject '{shown}' does not exist or not authorized."),
         ),
-        Dialect::SqlServer => SqlError::mssql(
-            229,
-            format!(
-                "The {} permission was denied on the object '{}', database '{}', schema '{}'.",
-                privileges.first().copied().unwrap_or("SELECT"),
-                name.name,
-                name.database,
-                name.schema
-            ),
-        )
-        .with_class(14)
-        .with_state(5),
+        Dialect::SqlServer => denied(name, privileges),
     })
+}
+
+/// SQL Server's refusal.
+fn denied(name: &Name, privileges: &[&str]) -> SqlError {
+    SqlError::mssql(
+        229,
+        format!(
+            "The {} permission was denied on the object '{}', database '{}', schema '{}'.",
+            privileges.first().copied().unwrap_or("SELECT"),
+            name.name,
+            name.database,
+            name.schema
+        ),
+    )
+    .with_class(14)
+    .with_state(5)
 }
 
 /// Snowflake's refusal of something that the role can see.

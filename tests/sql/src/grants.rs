@@ -17,6 +17,8 @@ pub(crate) struct Grant {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Grants {
     pub all: BTreeSet<Grant>,
+    /// What SQL Server's DENY takes away, whatever else grants it.
+    pub denied: BTreeSet<Grant>,
     /// Roles or logins that may do everything. `None` in a session's role means the same.
     pub administrators: BTreeSet<String>,
     /// (role, member): the member role or user has all that the role has.
@@ -56,6 +58,23 @@ impl Grants {
                         && (privileges.contains(&grant.privilege.as_str())
                             || matches!(grant.privilege.as_str(), "OWNERSHIP" | "ALL" | "CONTROL"))
                 })
+        })
+    }
+
+    /// Whether one of these privileges on the object was denied to the grantee, to a role of its or to all.
+    pub(crate) fn deny(&self, grantee: &str, privileges: &[&str], object: &str) -> bool {
+        if self.denied.is_empty() || self.administrators.contains(grantee) {
+            return false;
+        }
+        let above =
+            |denied: &Grant| denied.object.strip_suffix('*').is_some_and(|above| object.starts_with(above));
+        self.effective(grantee).iter().any(|role| {
+            self.denied.iter().any(|denied| {
+                denied.grantee.eq_ignore_ascii_case(role)
+                    && (denied.object == object || above(denied))
+                    && (privileges.contains(&denied.privilege.as_str())
+                        || matches!(denied.privilege.as_str(), "ALL" | "CONTROL"))
+            })
         })
     }
 

@@ -332,8 +332,8 @@ impl Script {
             ("EXEC" | "EXECUTE", _) if mssql => self.execute(),
             ("ALTER", "SESSION") => self.alter_session(),
             (
-                "SHOW" | "DESCRIBE" | "DESC" | "GRANT" | "REVOKE" | "DBCC" | "CHECKPOINT" | "WAITFOR"
-                | "KILL",
+                "SHOW" | "DESCRIBE" | "DESC" | "GRANT" | "DENY" | "REVOKE" | "DBCC" | "CHECKPOINT"
+                | "WAITFOR" | "KILL",
                 _,
             )
             | (

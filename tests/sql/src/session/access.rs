@@ -59,6 +59,7 @@ impl Session {
         match words.as_slice() {
             ["SHOW" | "DESC" | "DESCRIBE", ..] if snowflake => self.show(tokens),
             ["GRANT", ..] => self.grant_words(tokens).map(|()| ok(Verb::Grant)),
+            ["DENY", ..] if !snowflake => self.deny_words(tokens).map(|()| ok(Verb::Grant)),
             ["REVOKE", ..] => self.revoke_words(tokens).map(|()| ok(Verb::Grant)),
             ["CREATE", rest @ ..] => {
                 self.create_words(tokens, rest).map(|message| done(Verb::Create, message))
@@ -358,14 +359,29 @@ impl Session {
         Ok(())
     }
 
-    fn revoke_words(&mut self, tokens: &[Token]) -> Result<(), SqlError> {
+    fn deny_words(&mut self, tokens: &[Token]) -> Result<(), SqlError> {
         for (grantee, privilege, object) in self.grant_parts(tokens)? {
             self.db.change(|state| {
-                state.grants.all.retain(|grant| {
-                    !(grant.grantee == grantee
-                        && grant.object == object
-                        && (grant.privilege == privilege || privilege == "ALL"))
+                state.grants.denied.insert(crate::grants::Grant {
+                    grantee: grantee.clone(),
+                    privilege: privilege.clone(),
+                    object: object.clone(),
                 });
+            });
+        }
+        Ok(())
+    }
+
+    fn revoke_words(&mut self, tokens: &[Token]) -> Result<(), SqlError> {
+        for (grantee, privilege, object) in self.grant_parts(tokens)? {
+            let other = |grant: &crate::grants::Grant| {
+                !(grant.grantee == grantee
+                    && grant.object == object
+                    && (grant.privilege == privilege || privilege == "ALL"))
+            };
+            self.db.change(|state| {
+                state.grants.all.retain(other);
+                state.grants.denied.retain(other);
             });
         }
         Ok(())
