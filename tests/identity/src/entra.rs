@@ -1,5 +1,7 @@
 //! Microsoft Entra ID's token end point for client credentials, with its keys and its error codes.
 
+mod assertion;
+
 use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddr},
@@ -18,6 +20,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rustls::ServerConfig;
 use serde_json::{Value, json};
 
+use self::assertion::Certificate;
 use crate::http::{Call, Reply, Server};
 
 /// An app registration that may ask for tokens.
@@ -69,6 +72,7 @@ struct State {
     token_life: Duration,
     resources: Vec<String>,
     applications: HashMap<String, Application>,
+    certificates: HashMap<String, Vec<Certificate>>,
     keys: Vec<Key>,
     faults: Faults,
     calls: u64,
@@ -97,6 +101,7 @@ impl Entra {
             token_life,
             resources: resources.iter().map(ToString::to_string).collect(),
             applications: HashMap::new(),
+            certificates: HashMap::new(),
             keys: vec![new_key()?],
             faults: Faults::default(),
             calls: 0,
@@ -131,6 +136,13 @@ impl Entra {
     /// Registers an application.
     pub fn register(&self, application: Application) {
         self.lock().applications.insert(application.client_id.clone(), application);
+    }
+
+    /// Registers a certificate of an application: assertions signed by its key are credentials like its secrets.
+    pub fn add_certificate(&self, client_id: &str, pem: &str) -> Result<()> {
+        let certificate = Certificate::read(pem)?;
+        self.lock().certificates.entry(client_id.to_owned()).or_default().push(certificate);
+        Ok(())
     }
 
     /// Adds a signing key and signs with it from now on; the old ones stay in the JWKS.
@@ -210,7 +222,7 @@ fn configuration(state: &State, host: &str) -> Reply {
         json!({
             "token_endpoint": format!("{base}/oauth2/v2.0/token"),
             "authorization_endpoint": format!("{base}/oauth2/v2.0/authorize"),
-            "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
+            "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt", "client_secret_basic"],
             "jwks_uri": format!("{base}/discovery/v2.0/keys"),
             "issuer": format!("{base}/v2.0"),
             "id_token_signing_alg_values_supported": ["RS256"],
@@ -258,7 +270,7 @@ fn token(state: &mut State, call: &Call, host: &str) -> Reply {
     }
     match grant(state, call, host) {
         Ok(body) => Reply::json(200, body).with("cache-control", "no-store"),
-        Err(reply) => reply,
+        Err(reply) => correlated(reply, call),
     }
 }
 
@@ -299,15 +311,32 @@ fn grant(state: &mut State, call: &Call, host: &str) -> Result<Value, Reply> {
             &format!("Application with identifier '{client_id}' was not found in the directory."),
         )
     })?;
-    let secret = field("client_secret").ok_or_else(|| {
-        refuse(
-            401,
-            "invalid_client",
-            7_000_218,
-            "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.",
-        )
-    })?;
-    check_secret(&application, &secret)?;
+    match (field("client_secret"), field("client_assertion")) {
+        (Some(secret), _) => check_secret(&application, &secret)?,
+        (None, Some(assertion)) => {
+            let base = format!("https://{host}/{}", state.tenant);
+            let audiences = ["/oauth2/v2.0/token", "/v2.0", ""].map(|end| format!("{base}{end}"));
+            let known = state.certificates.get(&client_id).map(Vec::as_slice).unwrap_or_default();
+            if field("client_assertion_type").as_deref() != Some(assertion::KIND) {
+                return Err(refuse(
+                    400,
+                    "invalid_request",
+                    900_144,
+                    "The request body must contain the following parameter: 'client_assertion_type'.",
+                ));
+            }
+            assertion::check(&assertion, &client_id, known, &audiences)
+                .map_err(|(code, text)| refuse(401, "invalid_client", code, &text))?;
+        }
+        (None, None) => {
+            return Err(refuse(
+                401,
+                "invalid_client",
+                7_000_218,
+                "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.",
+            ));
+        }
+    }
     let scope = field("scope").unwrap_or_default();
     let resource = scope.strip_suffix("/.default").ok_or_else(|| {
         refuse(400, "invalid_scope", 1_002_012, &format!("The provided value for scope {scope} is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier."))
@@ -370,17 +399,32 @@ fn issue(state: &mut State, application: &Application, resource: &str, host: &st
     }
 }
 
+/// A caller that named its request finds the name in the refusal.
+fn correlated(mut reply: Reply, call: &Call) -> Reply {
+    if let (Some(id), Some(body)) = (call.header("client-request-id"), reply.body.as_mut()) {
+        let own = body["correlation_id"].as_str().unwrap_or_default().to_owned();
+        let text = body["error_description"].as_str().unwrap_or_default();
+        body["error_description"] =
+            json!(text.replace(&format!("Correlation ID: {own}"), &format!("Correlation ID: {id}")));
+        body["correlation_id"] = json!(id);
+    }
+    reply
+}
+
 fn refuse(status: u16, error: &str, code: u32, text: &str) -> Reply {
-    let trace = uuid::Uuid::new_v4();
+    let (trace, correlation) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+    let now = time::OffsetDateTime::now_utc();
+    let now = format!("{} {:02}:{:02}:{:02}Z", now.date(), now.hour(), now.minute(), now.second());
     Reply::json(
         status,
         json!({
             "error": error,
-            "error_description": format!("AADSTS{code}: {text} Trace ID: {trace} Correlation ID: {trace}"),
+            "error_description": format!("AADSTS{code}: {text} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {now}"),
             "error_codes": [code],
-            "timestamp": "2026-01-01 00:00:00Z",
+            "timestamp": now,
             "trace_id": trace.to_string(),
-            "correlation_id": trace.to_string(),
+            "correlation_id": correlation.to_string(),
+            "error_uri": format!("https://login.microsoftonline.com/error?code={code}"),
         }),
     )
 }

@@ -1,9 +1,13 @@
 //! HashiCorp Vault's HTTP interface as far as a broker meets it: AppRole, tokens, response
-//! wrapping, KV version 2, policies that are enforced, health, the seal.
+//! wrapping, KV version 2, policies that are enforced, namespaces, health, the seal.
 
+mod approle;
+mod kv;
 mod policy;
 mod routes;
 mod store;
+mod sys;
+mod token;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -31,7 +35,7 @@ impl Vault {
     /// Serves on a free loopback port, unsealed, with a KV v2 engine at `secret/` and AppRole at `approle/`.
     pub async fn start(tls: Arc<ServerConfig>) -> Result<Self> {
         let root_token = format!("hvs.{}", store::random_text(24)?);
-        let store = Arc::new(Mutex::new(Store::new(&root_token)));
+        let store = Arc::new(Mutex::new(Store::new(&root_token)?));
         let handler_store = Arc::clone(&store);
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let server = Server::start(listen, tls, move |call| {
@@ -60,8 +64,8 @@ impl Vault {
 
     /// Writes an ACL policy: HCL `path "..." { capabilities = [...] }` blocks.
     pub fn write_policy(&self, name: &str, hcl: &str) -> Result<()> {
-        let rules = policy::parse(hcl).with_context(|| format!("policy {name}"))?;
-        self.lock().policies.insert(name.to_owned(), rules);
+        let policy = policy::Policy::read(hcl).with_context(|| format!("policy {name}"))?;
+        self.lock().root().policies.insert(name.to_owned(), policy);
         Ok(())
     }
 
@@ -82,7 +86,7 @@ impl Vault {
 
     /// Issues a secret_id and wraps it: the wrapping token, good for one unwrap within `ttl`.
     pub fn wrap_secret_id(&self, role: &str, ttl: Duration) -> Result<String> {
-        self.lock().wrap_secret_id("approle", role, ttl).context("no such role")
+        self.lock().wrap_secret_id(role, ttl).context("no such role")
     }
 
     /// Writes a new version at `mount/path` and returns its number.
@@ -93,6 +97,11 @@ impl Vault {
     /// Revokes every token that a login issued.
     pub fn revoke_all(&self) {
         self.lock().revoke_logins();
+    }
+
+    /// The one key that unseals it.
+    pub fn unseal_key(&self) -> String {
+        self.lock().unseal_key.clone()
     }
 
     /// Seals or unseals.

@@ -2,11 +2,43 @@
 
 use anyhow::{Result, bail};
 
+/// Vault's own policy for every token, as far as its paths are here.
+const DEFAULT: &str = r#"
+path "auth/token/lookup-self" { capabilities = ["read"] }
+path "auth/token/renew-self" { capabilities = ["update"] }
+path "auth/token/revoke-self" { capabilities = ["update"] }
+path "sys/capabilities-self" { capabilities = ["update"] }
+path "sys/wrapping/wrap" { capabilities = ["update"] }
+path "sys/wrapping/lookup" { capabilities = ["update"] }
+path "sys/wrapping/unwrap" { capabilities = ["update"] }
+"#;
+
+/// A policy as it was written, and what it says.
+#[derive(Clone, Debug)]
+pub(super) struct Policy {
+    pub(super) text: String,
+    pub(super) rules: Vec<Rule>,
+}
+
 /// One `path` block.
 #[derive(Clone, Debug)]
 pub(super) struct Rule {
     path: String,
     capabilities: Vec<String>,
+}
+
+const CAPABILITIES: &[&str] =
+    &["create", "read", "update", "patch", "delete", "list", "sudo", "deny", "subscribe", "recover"];
+
+impl Policy {
+    pub(super) fn read(text: &str) -> Result<Self> {
+        Ok(Self { text: text.to_owned(), rules: parse(text)? })
+    }
+}
+
+/// The policy `default`.
+pub(super) fn default() -> Policy {
+    Policy { text: DEFAULT.trim().to_owned(), rules: parse(DEFAULT).unwrap_or_default() }
 }
 
 /// Parses `path "secret/data/x" { capabilities = ["read"] }` blocks; `#` starts a comment.
@@ -17,7 +49,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Rule>> {
     let mut rest = text.trim();
     while !rest.is_empty() {
         let Some(after) = rest.strip_prefix("path") else {
-            bail!("expected `path`, found {:?}", rest.lines().next())
+            bail!("expected `path`, found {:?}", rest.lines().next().unwrap_or_default())
         };
         let (path, after) = quoted(after.trim_start())?;
         let Some(body) = after.trim_start().strip_prefix('{') else {
@@ -28,7 +60,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Rule>> {
         if key.trim() != "capabilities" {
             bail!("path {path:?}: unknown key {:?}", key.trim());
         }
-        let capabilities = list
+        let capabilities: Vec<String> = list
             .trim()
             .trim_start_matches('[')
             .trim_end_matches(']')
@@ -36,6 +68,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<Rule>> {
             .map(|word| word.trim().trim_matches('"').to_owned())
             .filter(|word| !word.is_empty())
             .collect();
+        if let Some(wrong) = capabilities.iter().find(|word| !CAPABILITIES.contains(&word.as_str())) {
+            bail!("path {path:?}: invalid capability {wrong:?}");
+        }
         rules.push(Rule { path: path.to_owned(), capabilities });
         rest = tail.trim();
     }
@@ -49,40 +84,47 @@ fn quoted(text: &str) -> Result<(&str, &str)> {
     Ok((inside, rest))
 }
 
-/// True when the most specific rule that matches `path` has `capability` and no rule of that path denies.
+/// True when the most specific path that matches allows this, in any of the token's policies, and none denies it.
 pub(super) fn allows<'a>(rules: impl IntoIterator<Item = &'a Rule>, path: &str, capability: &str) -> bool {
-    let mut best: Option<&Rule> = None;
-    for rule in rules.into_iter().filter(|rule| matches(&rule.path, path)) {
-        if rule.capabilities.iter().any(|word| word == "deny") && rule.path == path {
-            return false;
-        }
-        if best.is_none_or(|found| specificity(&rule.path) > specificity(&found.path)) {
-            best = Some(rule);
-        }
-    }
-    best.is_some_and(|rule| {
-        !rule.capabilities.iter().any(|word| word == "deny")
-            && rule.capabilities.iter().any(|word| word == capability)
-    })
+    capabilities(rules, path).iter().any(|word| word == capability)
 }
 
-fn specificity(pattern: &str) -> (bool, usize) {
-    (!pattern.ends_with('*') && !pattern.contains('+'), pattern.len())
+/// What the rules allow on a path, sorted; `deny` alone when nothing is.
+pub(super) fn capabilities<'a>(rules: impl IntoIterator<Item = &'a Rule>, path: &str) -> Vec<String> {
+    let matching: Vec<&Rule> = rules.into_iter().filter(|rule| matches(&rule.path, path)).collect();
+    let best = matching.iter().map(|rule| specificity(&rule.path)).max();
+    let mut found: Vec<String> = matching
+        .iter()
+        .filter(|rule| Some(specificity(&rule.path)) == best)
+        .flat_map(|rule| rule.capabilities.iter().cloned())
+        .collect();
+    found.sort();
+    found.dedup();
+    if found.is_empty() || found.iter().any(|word| word == "deny") {
+        return vec!["deny".to_owned()];
+    }
+    found
+}
+
+/// No wildcard before any; then a later first wildcard; then no `*` at the end; then fewer `+`; then a longer path.
+fn specificity(pattern: &str) -> (usize, bool, usize, usize) {
+    let wildcard = pattern.find(['+', '*']).unwrap_or(usize::MAX);
+    let pluses = pattern.split('/').filter(|part| *part == "+").count();
+    (wildcard, !pattern.ends_with('*'), usize::MAX - pluses, pattern.len())
 }
 
 fn matches(pattern: &str, path: &str) -> bool {
-    if let Some(prefix) = pattern.strip_suffix('*') {
-        return path.starts_with(prefix);
-    }
-    let (mut wanted, mut found) = (pattern.split('/'), path.split('/'));
-    loop {
-        match (wanted.next(), found.next()) {
-            (None, None) => return true,
-            (Some("+"), Some(_)) => {}
-            (Some(a), Some(b)) if a == b => {}
-            _ => return false,
+    let (pattern, open) = pattern.strip_suffix('*').map_or((pattern, false), |prefix| (prefix, true));
+    let (mut wanted, mut found) = (pattern.split('/').peekable(), path.split('/'));
+    while let Some(part) = wanted.next() {
+        let Some(here) = found.next() else { return false };
+        let last = wanted.peek().is_none();
+        let fits = part == "+" || part == here || (open && last && here.starts_with(part));
+        if !fits {
+            return false;
         }
     }
+    open || found.next().is_none()
 }
 
 #[cfg(test)]
@@ -93,7 +135,8 @@ mod tests {
     fn the_most_specific_path_decides_and_nothing_is_allowed_by_default() {
         let rules = parse(
             "# comment\npath \"secret/data/*\" { capabilities = [\"read\", \"list\"] }\n\
-             path \"secret/data/private\" { capabilities = [\"deny\"] }\npath \"auth/+/login\" { capabilities = [\"update\"] }",
+             path \"secret/data/private\" { capabilities = [\"deny\"] }\npath \"auth/+/login\" { capabilities = [\"update\"] }\n\
+             path \"secret/+/team/*\" { capabilities = [\"delete\"] }",
         )
         .unwrap();
         assert!(allows(&rules, "secret/data/a/b", "read"));
@@ -101,6 +144,11 @@ mod tests {
         assert!(!allows(&rules, "secret/data/private", "read"));
         assert!(allows(&rules, "auth/approle/login", "update"));
         assert!(!allows(&rules, "sys/health", "read"));
+        assert!(allows(&rules, "secret/metadata/team/x", "delete"));
+        assert!(!allows(&rules, "secret/metadata/team", "delete"));
+        assert_eq!(capabilities(&rules, "secret/data/a"), ["list", "read"]);
+        assert_eq!(capabilities(&rules, "nothing"), ["deny"]);
         assert!(parse("path secret").is_err());
+        assert!(parse("path \"a\" { capabilities = [\"fly\"] }").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What Vault remembers: roles, secret_ids, tokens with their lives, wrapped answers, KV versions.
+//! What Vault remembers: namespaces with their roles, mounts and policies; tokens with their lives; wrapped answers.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,7 +10,12 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::policy::Rule;
+use super::{
+    approle::RoleState,
+    kv::Kv,
+    policy::{self, Policy},
+    token::Token,
+};
 
 /// An AppRole's settings.
 #[derive(Clone, Debug)]
@@ -38,28 +43,6 @@ pub struct Faults {
     pub fired: u64,
 }
 
-pub(super) struct RoleState {
-    pub(super) role: Role,
-    pub(super) role_id: String,
-    secret_ids: HashMap<String, SecretId>,
-}
-
-struct SecretId {
-    uses_left: Option<u32>,
-    until: Option<Instant>,
-}
-
-#[derive(Clone)]
-pub(super) struct Token {
-    pub(super) accessor: String,
-    pub(super) policies: Vec<String>,
-    pub(super) ttl: Duration,
-    pub(super) issued: Instant,
-    pub(super) max: Duration,
-    pub(super) until: Instant,
-    pub(super) root: bool,
-}
-
 pub(super) struct Wrapped {
     pub(super) answer: Value,
     pub(super) creation_path: String,
@@ -68,24 +51,44 @@ pub(super) struct Wrapped {
     until: Instant,
 }
 
-#[derive(Default)]
-pub(super) struct Entry {
-    pub(super) versions: Vec<Version>,
+/// One namespace.
+pub(super) struct Space {
+    pub(super) id: String,
+    /// By mount and name.
+    pub(super) roles: BTreeMap<(String, String), RoleState>,
+    /// KV v2 engines by mount.
+    pub(super) engines: BTreeMap<String, Kv>,
+    /// AppRole's mounts.
+    pub(super) approles: Vec<String>,
+    pub(super) policies: BTreeMap<String, Policy>,
 }
 
-pub(super) struct Version {
-    pub(super) data: Option<Value>,
-    pub(super) created: SystemTime,
-    pub(super) deleted: Option<SystemTime>,
+impl Space {
+    /// With what a new Vault has; KV at `secret/` and AppRole at `approle/` only where they are asked for.
+    pub(super) fn new(furnished: bool) -> Self {
+        let default = policy::default();
+        let mut space = Self {
+            id: random_text(4).unwrap_or_default(),
+            roles: BTreeMap::new(),
+            engines: BTreeMap::new(),
+            approles: Vec::new(),
+            policies: BTreeMap::from([("default".to_owned(), default)]),
+        };
+        if furnished {
+            space.engines.insert("secret".to_owned(), Kv::default());
+            space.approles.push("approle".to_owned());
+        }
+        space
+    }
 }
 
 pub(super) struct Store {
     pub(super) sealed: bool,
-    pub(super) roles: BTreeMap<(String, String), RoleState>,
+    pub(super) unseal_key: String,
+    /// By path without slashes at its ends; the root namespace is empty.
+    pub(super) spaces: BTreeMap<String, Space>,
     pub(super) tokens: HashMap<String, Token>,
     pub(super) wrapped: HashMap<String, Wrapped>,
-    pub(super) kv: BTreeMap<(String, String), Entry>,
-    pub(super) policies: BTreeMap<String, Vec<Rule>>,
     pub(super) faults: Faults,
     pub(super) logins: u64,
     pub(super) login_attempts: u64,
@@ -94,59 +97,55 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(root_token: &str) -> Self {
-        let forever = Duration::from_hours(10 * 365 * 24);
-        let root = Token {
-            accessor: "root".to_owned(),
-            policies: vec!["root".to_owned()],
-            ttl: Duration::ZERO,
-            issued: Instant::now(),
-            max: forever,
-            until: Instant::now() + forever,
-            root: true,
-        };
-        Self {
+    pub(super) fn new(root_token: &str) -> Result<Self> {
+        let mut raw = [0; 32];
+        aws_lc_rs::rand::fill(&mut raw).ok().context("no random numbers")?;
+        Ok(Self {
             sealed: false,
-            roles: BTreeMap::new(),
-            tokens: HashMap::from([(root_token.to_owned(), root)]),
+            unseal_key: hex::encode(raw),
+            spaces: BTreeMap::from([(String::new(), Space::new(true))]),
+            tokens: HashMap::from([(root_token.to_owned(), Token::root())]),
             wrapped: HashMap::new(),
-            kv: BTreeMap::new(),
-            policies: BTreeMap::new(),
             faults: Faults::default(),
             logins: 0,
             login_attempts: 0,
             reads: 0,
             renewals: 0,
-        }
+        })
+    }
+
+    /// The root namespace, which is always there.
+    pub(super) fn root(&mut self) -> &mut Space {
+        self.space("")
+    }
+
+    /// A namespace; one that nobody has made yet is made.
+    pub(super) fn space(&mut self, name: &str) -> &mut Space {
+        self.spaces.entry(name.to_owned()).or_insert_with(|| Space::new(false))
     }
 
     pub(super) fn create_role(&mut self, name: &str, role: Role) -> String {
-        let role_id = uuid::Uuid::new_v4().to_string();
-        let state = RoleState { role, role_id: role_id.clone(), secret_ids: HashMap::new() };
-        self.roles.insert(("approle".to_owned(), name.to_owned()), state);
+        let state = RoleState::new(role);
+        let role_id = state.role_id.clone();
+        self.root().roles.insert(("approle".to_owned(), name.to_owned()), state);
         role_id
     }
 
     pub(super) fn issue_secret_id(&mut self, name: &str) -> Option<String> {
-        let state = self.roles.get_mut(&("approle".to_owned(), name.to_owned()))?;
-        let id = uuid::Uuid::new_v4().to_string();
-        let uses_left = (state.role.secret_id_num_uses > 0).then_some(state.role.secret_id_num_uses);
-        let until = (!state.role.secret_id_ttl.is_zero()).then(|| Instant::now() + state.role.secret_id_ttl);
-        state.secret_ids.insert(id.clone(), SecretId { uses_left, until });
-        Some(id)
+        let state = self.root().roles.get_mut(&("approle".to_owned(), name.to_owned()))?;
+        Some(state.issue(None, &json!({})).0)
     }
 
     pub(super) fn destroy_secret_ids(&mut self, name: &str) {
-        if let Some(state) = self.roles.get_mut(&("approle".to_owned(), name.to_owned())) {
+        if let Some(state) = self.root().roles.get_mut(&("approle".to_owned(), name.to_owned())) {
             state.secret_ids.clear();
         }
     }
 
-    pub(super) fn wrap_secret_id(&mut self, mount: &str, name: &str, ttl: Duration) -> Option<String> {
-        let secret_id = self.issue_secret_id(name)?;
-        let answer = json!({"data": {"secret_id": secret_id, "secret_id_accessor": uuid::Uuid::new_v4().to_string(),
-            "secret_id_num_uses": 0, "secret_id_ttl": 0}});
-        self.wrap(answer, format!("auth/{mount}/role/{name}/secret-id"), ttl)
+    pub(super) fn wrap_secret_id(&mut self, name: &str, ttl: Duration) -> Option<String> {
+        let state = self.root().roles.get_mut(&("approle".to_owned(), name.to_owned()))?;
+        let (_, answer) = state.issue(None, &json!({}));
+        self.wrap(json!({ "data": answer }), format!("auth/approle/role/{name}/secret-id"), ttl)
     }
 
     pub(super) fn wrap(&mut self, answer: Value, creation_path: String, ttl: Duration) -> Option<String> {
@@ -162,62 +161,53 @@ impl Store {
         self.wrapped.get(token).filter(|wrapped| wrapped.until > Instant::now())
     }
 
-    /// Logs in; the error is Vault's own word.
-    pub(super) fn login(
-        &mut self,
-        mount: &str,
-        role_id: &str,
-        secret_id: &str,
-    ) -> Result<(String, Token), &'static str> {
-        let now = Instant::now();
-        let ((_, _), state) = self
-            .roles
-            .iter_mut()
-            .find(|((at, _), state)| at == mount && state.role_id == role_id)
-            .ok_or("invalid role or secret ID")?;
-        let id = state.secret_ids.get_mut(secret_id).ok_or("invalid role or secret ID")?;
-        if id.until.is_some_and(|until| until <= now) {
-            state.secret_ids.remove(secret_id);
-            return Err("invalid role or secret ID");
-        }
-        if let Some(left) = &mut id.uses_left {
-            *left -= 1;
-            if *left == 0 {
-                state.secret_ids.remove(secret_id);
-            }
-        }
-        let role = state.role.clone();
-        let mut policies = vec!["default".to_owned()];
-        policies.extend(role.policies);
-        let token = Token {
-            accessor: random_text(18).map_err(|_| "no entropy")?,
-            policies,
-            ttl: role.token_ttl,
-            issued: now,
-            max: role.token_max_ttl,
-            until: now + role.token_ttl.min(role.token_max_ttl),
-            root: false,
-        };
-        let value = format!("hvs.{}", random_text(72).map_err(|_| "no entropy")?);
-        self.tokens.insert(value.clone(), token.clone());
-        self.logins += 1;
-        Ok((value, token))
+    /// Keeps a new token and returns its value.
+    pub(super) fn keep_token(&mut self, token: Token) -> Result<String> {
+        let value = format!("hvs.{}", random_text(72)?);
+        self.tokens.insert(value.clone(), token);
+        Ok(value)
     }
 
     /// The living token behind a header's value.
     pub(super) fn token(&mut self, value: &str) -> Option<Token> {
         let now = Instant::now();
-        self.tokens.retain(|_, token| token.until > now);
+        let ended: Vec<String> = self
+            .tokens
+            .iter()
+            .filter(|(_, token)| token.until.is_some_and(|until| until <= now))
+            .map(|(value, _)| value.clone())
+            .collect();
+        for value in ended {
+            self.revoke(&value);
+        }
         self.tokens.get(value).cloned()
     }
 
-    /// Renews within the maximum life, and returns the token as it is now.
-    pub(super) fn renew(&mut self, value: &str, increment: Option<Duration>) -> Option<Token> {
-        let token = self.tokens.get_mut(value)?;
-        let now = Instant::now();
-        token.until = (now + increment.unwrap_or(token.ttl)).min(token.issued + token.max);
-        self.renewals += 1;
-        Some(token.clone())
+    /// Counts one use of a token that has a limited number of them. The last one still serves its call.
+    pub(super) fn use_up(&mut self, value: &str) {
+        if let Some(left) = self.tokens.get_mut(value).and_then(|token| token.uses_left.as_mut()) {
+            *left -= 1;
+            if *left == 0 {
+                self.revoke(value);
+            }
+        }
+    }
+
+    /// Ends a token and all that it has created.
+    pub(super) fn revoke(&mut self, value: &str) {
+        let mut ending = vec![value.to_owned()];
+        while let Some(value) = ending.pop() {
+            if self.tokens.remove(&value).is_some() {
+                let children =
+                    self.tokens.iter().filter(|(_, token)| token.parent.as_deref() == Some(&value));
+                ending.extend(children.map(|(child, _)| child.clone()));
+            }
+        }
+    }
+
+    /// The value of the token with this accessor.
+    pub(super) fn by_accessor(&self, accessor: &str) -> Option<String> {
+        self.tokens.iter().find(|(_, token)| token.accessor == accessor).map(|(value, _)| value.clone())
     }
 
     pub(super) fn revoke_logins(&mut self) {
@@ -228,15 +218,13 @@ impl Store {
         let now = Instant::now();
         self.tokens
             .iter()
-            .filter(|(_, token)| !token.root && token.until > now)
+            .filter(|(_, token)| !token.root && token.until.is_none_or(|until| until > now))
             .map(|(value, _)| value.clone())
             .collect()
     }
 
     pub(super) fn kv_put(&mut self, mount: &str, path: &str, data: Value) -> u64 {
-        let entry = self.kv.entry((mount.to_owned(), path.to_owned())).or_default();
-        entry.versions.push(Version { data: Some(data), created: SystemTime::now(), deleted: None });
-        entry.versions.len() as u64
+        self.root().engines.entry(mount.to_owned()).or_default().put(path, data)
     }
 }
 
@@ -248,4 +236,31 @@ pub(super) fn random_text(bytes: usize) -> Result<String> {
 
 pub(super) fn rfc3339(at: SystemTime) -> String {
     OffsetDateTime::from(at).format(&Rfc3339).unwrap_or_default()
+}
+
+/// A duration as Vault takes it: seconds as a number or text, or text with a unit.
+pub(super) fn duration(value: &Value) -> Option<Duration> {
+    let text = match value {
+        Value::Number(number) => return number.as_u64().map(Duration::from_secs),
+        Value::String(text) => text.trim(),
+        _ => return None,
+    };
+    let (digits, seconds) = match text.char_indices().last()? {
+        (at, 's') => (&text[..at], 1),
+        (at, 'm') => (&text[..at], 60),
+        (at, 'h') => (&text[..at], 3600),
+        (at, 'd') => (&text[..at], 86_400),
+        _ => (text, 1),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
+}
+
+/// A list as Vault takes it: of texts, or one text with commas.
+pub(super) fn list(value: &Value) -> Vec<String> {
+    let words: Vec<&str> = match value {
+        Value::Array(words) => words.iter().filter_map(Value::as_str).collect(),
+        Value::String(text) => text.split(',').collect(),
+        _ => Vec::new(),
+    };
+    words.into_iter().map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect()
 }
