@@ -307,7 +307,9 @@ impl Binder<'_> {
         if let Some(selection) = &select.selection {
             split_and(selection, &mut conjuncts_ast);
         }
-        let (plan, columns) = self.from(&select.from, &conjuncts_ast, outer)?;
+        // Snowflake's WHERE knows the aliases of the select list, where no column has the name.
+        let early = if self.is_snowflake() { self.aliases(&select.projection) } else { Vec::new() };
+        let (plan, columns) = self.from(&select.from, (&conjuncts_ast, early), outer)?;
         let mut input = Level::new(&columns, parent, flag);
         input.windows = Some(RefCell::new(Vec::new()));
         let projection = self.expand(&select.projection, &columns)?;
@@ -335,7 +337,7 @@ impl Binder<'_> {
             || order_by.iter().any(|key| has_aggregate(self.dialect(), &key.expr));
         if self.is_snowflake() {
             input.aliases =
-                aliases.iter().filter(|(alias, ast)| !refers_to_itself(alias, ast)).cloned().collect();
+                aliases.iter().filter(|(alias, ast)| !self.refers_to_itself(alias, ast)).cloned().collect();
         }
         let mut plan = plan;
         if aggregated {
@@ -756,19 +758,30 @@ fn mentions(body: &ast::SetExpr, name: &str) -> bool {
     body.visit(&mut Search(name)).is_break()
 }
 
-fn refers_to_itself(alias: &str, ast: &Ast) -> bool {
-    use std::ops::ControlFlow;
+impl Binder<'_> {
+    /// The select list's aliases, but for those that hide the very name that they are made of.
+    fn aliases(&self, projection: &[ast::SelectItem]) -> Vec<(String, Ast)> {
+        let named = projection.iter().filter_map(|item| match item {
+            ast::SelectItem::ExprWithAlias { expr, alias } => Some((self.ident(alias), expr.clone())),
+            _ => None,
+        });
+        named.filter(|(alias, ast)| !self.refers_to_itself(alias, ast)).collect()
+    }
 
-    use ast::Visit;
-    struct Search<'n>(&'n str);
-    impl ast::Visitor for Search<'_> {
-        type Break = ();
-        fn pre_visit_expr(&mut self, ast: &Ast) -> ControlFlow<()> {
-            match ast {
-                Ast::Identifier(ident) if ident.value.eq_ignore_ascii_case(self.0) => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
+    fn refers_to_itself(&self, alias: &str, ast: &Ast) -> bool {
+        use std::ops::ControlFlow;
+
+        use ast::Visit;
+        struct Search<'n>(&'n dyn Fn(&ast::Ident) -> bool);
+        impl ast::Visitor for Search<'_> {
+            type Break = ();
+            fn pre_visit_expr(&mut self, ast: &Ast) -> ControlFlow<()> {
+                match ast {
+                    Ast::Identifier(ident) if (self.0)(ident) => ControlFlow::Break(()),
+                    _ => ControlFlow::Continue(()),
+                }
             }
         }
+        ast.visit(&mut Search(&|ident| self.ident(ident) == alias)).is_break()
     }
-    ast.visit(&mut Search(alias)).is_break()
 }

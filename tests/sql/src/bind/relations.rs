@@ -18,17 +18,17 @@ use crate::{
     expr::{Comparison, Expr},
     keys::Order,
     stage::StageRequest,
-    state::{Name, Object, TableDef},
+    state::{Name, Object, TableDef, ViewDef},
     types::{DataType, Dialect},
     value::Value,
 };
 
 impl Binder<'_> {
-    /// The FROM clause with the WHERE clause's conjuncts put where they help most.
+    /// The FROM clause with the WHERE clause's conjuncts put where they help most; these may use the aliases.
     pub(crate) fn from(
         &self,
         from: &[ast::TableWithJoins],
-        conjuncts: &[&Ast],
+        (conjuncts, aliases): (&[&Ast], Vec<(String, Ast)>),
         outer: Outer<'_>,
     ) -> Result<Bound, SqlError> {
         let mut bound: Option<Bound> = None;
@@ -59,7 +59,8 @@ impl Binder<'_> {
             return Ok((plan, columns));
         }
         let own = Cell::new(false);
-        let level = Level::new(&columns, outer.map(|(level, _)| level), outer.map_or(&own, |(_, flag)| flag));
+        let parent = outer.map(|(level, _)| level);
+        let level = Level { aliases, ..Level::new(&columns, parent, outer.map_or(&own, |(_, flag)| flag)) };
         let bound = conjuncts.iter().map(|ast| self.predicate(ast, &level)).collect::<Result<Vec<_>, _>>()?;
         Ok((push_down(plan, bound), columns))
     }
@@ -284,22 +285,25 @@ impl Binder<'_> {
         self.authorize(&object, &["SELECT"])?;
         match object {
             Object::Table(table) => Ok(self.table(&table, false)),
-            Object::View(view) => {
-                let query = crate::script::parse_query(self.dialect(), &view.sql)?;
-                let hidden = self.ctes.take();
-                let bound = self.query(&query);
-                *self.ctes.borrow_mut() = hidden;
-                let (plan, mut columns) = bound?;
-                for (at, column) in columns.iter_mut().enumerate() {
-                    column.qualifier.clone_from(&view.name.name);
-                    column.schema.clone_from(&view.name.schema);
-                    if let Some(name) = view.columns.get(at) {
-                        column.name.clone_from(name);
-                    }
-                }
-                Ok((plan, columns))
+            Object::View(view) => self.defined_view(&view),
+        }
+    }
+
+    /// A view's query with its columns.
+    pub(crate) fn defined_view(&self, view: &ViewDef) -> Result<Bound, SqlError> {
+        let query = crate::script::parse_query(self.dialect(), &view.sql)?;
+        let hidden = self.ctes.take();
+        let bound = self.query(&query);
+        *self.ctes.borrow_mut() = hidden;
+        let (plan, mut columns) = bound?;
+        for (at, column) in columns.iter_mut().enumerate() {
+            column.qualifier.clone_from(&view.name.name);
+            column.schema.clone_from(&view.name.schema);
+            if let Some(name) = view.columns.get(at) {
+                column.name.clone_from(name);
             }
         }
+        Ok((plan, columns))
     }
 
     /// Finds an object or says that there is none.

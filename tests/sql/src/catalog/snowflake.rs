@@ -3,8 +3,8 @@
 use crate::{
     bind::{Binder, query::Bound},
     catalog::{Sheet, number, text, time},
-    state::Object,
-    types::DataType,
+    state::{ColumnDef, Object},
+    types::{Column, DataType},
     value::Value,
 };
 
@@ -18,6 +18,23 @@ fn instant((days, ns): (i32, u64)) -> Value {
 
 fn optional(value: Option<i128>) -> Value {
     value.map_or(Value::Null, Value::number)
+}
+
+/// A table's columns, or those of a view's query as it is bound now; none for a view that cannot be bound any more.
+pub(crate) fn columns_of(binder: &Binder<'_>, object: &Object) -> Vec<ColumnDef> {
+    let shown = match object {
+        Object::Table(table) => return table.columns.clone(),
+        Object::View(view) => binder.defined_view(view).map(|(_, columns)| columns).unwrap_or_default(),
+    };
+    let shown = shown.into_iter().filter(|column| !column.hidden);
+    shown
+        .map(|column| ColumnDef {
+            column: Column::new(&column.name, column.ty.clone(), column.nullable),
+            default: None,
+            identity: None,
+            computed: None,
+        })
+        .collect()
 }
 
 pub(crate) fn view(binder: &Binder<'_>, parts: &[String]) -> Option<Bound> {
@@ -56,6 +73,10 @@ pub(crate) fn view(binder: &Binder<'_>, parts: &[String]) -> Option<Bound> {
                 time("CREATED"),
                 time("LAST_ALTERED"),
                 text("COMMENT"),
+                text("CLUSTERING_KEY"),
+                text("IS_DYNAMIC"),
+                text("IS_ICEBERG"),
+                text("IS_HYBRID"),
             ]);
             for object in objects() {
                 let (kind, rows, created, transient) = match object {
@@ -78,6 +99,10 @@ pub(crate) fn view(binder: &Binder<'_>, parts: &[String]) -> Option<Bound> {
                     instant(created),
                     instant(created),
                     Value::Null,
+                    Value::Null,
+                    flag(false),
+                    flag(false),
+                    flag(false),
                 ]);
             }
             sheet
@@ -102,8 +127,8 @@ pub(crate) fn view(binder: &Binder<'_>, parts: &[String]) -> Option<Bound> {
                 text("COMMENT"),
             ]);
             for object in objects() {
-                let Object::Table(table) = object else { continue };
-                for (at, def) in table.columns.iter().enumerate() {
+                let name = object.name();
+                for (at, def) in columns_of(binder, object).iter().enumerate() {
                     let ty = &def.column.ty;
                     let (characters, octets) = match ty {
                         DataType::String { length } => (
@@ -120,9 +145,9 @@ pub(crate) fn view(binder: &Binder<'_>, parts: &[String]) -> Option<Bound> {
                         _ => None,
                     };
                     sheet.push(vec![
-                        Value::text(&table.name.database),
-                        Value::text(&table.name.schema),
-                        Value::text(&table.name.name),
+                        Value::text(&name.database),
+                        Value::text(&name.schema),
+                        Value::text(&name.name),
                         Value::text(&def.column.name),
                         Value::number(at as i128 + 1),
                         def.default.as_ref().map_or(Value::Null, Value::text),

@@ -434,7 +434,7 @@ pub(super) fn changed_rows(
     if let Some(selection) = selection {
         crate::bind::query::split_and(selection, &mut conjuncts);
     }
-    let bound = binder.from(from, &conjuncts, None);
+    let bound = binder.from(from, (&conjuncts, Vec::new()), None);
     binder.ctes.borrow_mut().pop();
     let (plan, columns) = bound?;
     let id = columns.iter().position(|column| column.name == "\u{0}row").unwrap_or(0);

@@ -1,9 +1,11 @@
 //! Snowflake's SHOW and DESCRIBE.
 
+use std::sync::Arc;
+
 use sqlparser::tokenizer::Token;
 
 use crate::{
-    bind::unsupported,
+    bind::{Binder, unsupported},
     catalog::{Sheet, number, text, time},
     error::SqlError,
     functions::text::like,
@@ -89,6 +91,10 @@ impl Session {
                     number("bytes"),
                     text("owner"),
                     text("retention_time"),
+                    text("owner_role_type"),
+                    text("is_hybrid"),
+                    text("is_dynamic"),
+                    text("is_iceberg"),
                 ]);
                 for object in state.objects.values() {
                     let name = object.name();
@@ -102,7 +108,7 @@ impl Session {
                         Object::Table(table) if kind != "VIEWS" => {
                             let label = if table.temporary {
                                 "TEMPORARY"
-                            } else if table.transient {
+                            } else if table.transient && kind == "TABLES" {
                                 "TRANSIENT"
                             } else {
                                 "TABLE"
@@ -128,6 +134,10 @@ impl Session {
                         Value::number(i128::from(count) * 64),
                         Value::text(object.owner().unwrap_or("ACCOUNTADMIN")),
                         Value::text("1"),
+                        Value::text("ROLE"),
+                        Value::text("N"),
+                        Value::text("N"),
+                        Value::text("N"),
                     ]);
                 }
                 sheet
@@ -400,12 +410,23 @@ impl Session {
             }
             _ => return Err(unsupported(self.dialect(), access::text(tokens))),
         };
-        Ok(rows(sheet))
+        Ok(rows(page(sheet, tokens, &words)))
     }
 
     fn describe_table(&self, parts: &[String]) -> Result<Sheet, SqlError> {
         let state = self.db.state();
-        let table = self.table(&state, parts)?;
+        let name = crate::bind::complete(&self.db, &self.identity, self.id, &state, parts)?;
+        let (columns, keys) = match state.objects.get(&name.key(self.dialect())) {
+            Some(object @ Object::View(_)) => {
+                let deltas = self.deltas();
+                let env = self.env(Arc::clone(&state), &deltas);
+                (crate::catalog::snowflake::columns_of(&Binder::new(&env), object), Vec::new())
+            }
+            _ => {
+                let table = self.table(&state, parts)?;
+                (table.columns.clone(), table.keys.clone())
+            }
+        };
         let mut sheet = Sheet::new(&[
             text("name"),
             text("type"),
@@ -419,9 +440,9 @@ impl Session {
             text("comment"),
             text("policy name"),
         ]);
-        for (at, def) in table.columns.iter().enumerate() {
+        for (at, def) in columns.iter().enumerate() {
             let keyed = |primary: bool| {
-                if table.keys.iter().any(|key| key.primary == primary && key.columns.contains(&at)) {
+                if keys.iter().any(|key| key.primary == primary && key.columns.contains(&at)) {
                     "Y"
                 } else {
                     "N"
@@ -443,6 +464,36 @@ impl Session {
         }
         Ok(sheet)
     }
+}
+
+/// `STARTS WITH 'x'` and `LIMIT n FROM 'x'`, for what has names.
+fn page(mut sheet: Sheet, tokens: &[Token], words: &[String]) -> Sheet {
+    let Some(column) = sheet.columns.iter().position(|column| column.name == "name") else { return sheet };
+    let quoted = |at: usize| match tokens.get(at) {
+        Some(Token::SingleQuotedString(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let name = |row: &[Value]| match row.get(column) {
+        Some(Value::Text(text)) => text.lossy().into_owned(),
+        _ => String::new(),
+    };
+    if let Some(prefix) =
+        words.windows(2).position(|two| two == ["STARTS", "WITH"]).and_then(|at| quoted(at + 2))
+    {
+        sheet.rows.retain(|row| name(row).starts_with(&prefix));
+    }
+    let Some(limit) = words.iter().rposition(|word| word == "LIMIT") else { return sheet };
+    if words.get(limit + 2).is_some_and(|word| word == "FROM")
+        && let Some(from) = quoted(limit + 3)
+    {
+        // The page begins behind the first name that matches.
+        let first = sheet.rows.iter().position(|row| name(row).starts_with(&from));
+        sheet.rows.drain(..first.map_or(sheet.rows.len(), |first| first + 1));
+    }
+    if let Some(Token::Number(most, _)) = tokens.get(limit + 1) {
+        sheet.rows.truncate(most.parse().unwrap_or(usize::MAX));
+    }
+    sheet
 }
 
 fn instant((days, ns): (i32, u64)) -> Value {
