@@ -47,6 +47,8 @@ catalogue! {
         "use a Keyferry client: this socket is no HTTP server";
     MALFORMED = "B212", 0, "the request cannot be right", "the field",
         "correct that field";
+    TOO_MANY_WATCHES = "B213", 0, "the uid has its share of watched tokens", "the share",
+        "end a watch, or raise `limits.watches_per_uid`";
 
     UPSTREAM_UNREACHABLE = "B301", 69, "an upstream cannot be reached", "the upstream and what was attempted",
         "check network, DNS and the upstream's `ca_file`";
@@ -180,6 +182,7 @@ pub(crate) fn of_refusal(reason: &str) -> Option<&'static Entry> {
         "warehouse" => &NOT_ITS_WAREHOUSE,
         "sessions" => &TOO_MANY_SESSIONS,
         "relays" => &TOO_MANY_RELAYS,
+        "watches" => &TOO_MANY_WATCHES,
         "rate" => &TOO_MANY_CALLS,
         "no_metadata" => &NO_METADATA,
         "malformed" => &MALFORMED,

@@ -273,6 +273,8 @@ pub struct Limits {
     pub sessions_per_uid: usize,
     /// Kerberos exchanges open at once per uid. Default: `32`.
     pub relays_per_uid: usize,
+    /// Watches of tokens open at once per uid. Default: `32`.
+    pub watches_per_uid: usize,
     /// Renew no later than this long before the end, whatever the life. Default: `1m`.
     #[serde(deserialize_with = "document::duration")]
     pub refresh_margin: Duration,
@@ -288,6 +290,7 @@ impl Default for Limits {
             connections_per_uid: 64,
             sessions_per_uid: 32,
             relays_per_uid: 32,
+            watches_per_uid: 32,
             refresh_margin: Duration::from_mins(1),
             drain: Duration::from_secs(20),
         }

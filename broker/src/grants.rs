@@ -3,7 +3,11 @@
 //! Each grant has one [`Slot`], which one renewal task ([`renew`](crate::renew)) fills. Callers never
 //! call an issuer: they read the slot, or ask the task for one more attempt and wait for it together.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use keyferry_proto::grant::Grant;
 use tokio::{
@@ -106,6 +110,17 @@ impl Grants {
     /// The token that `permit` allows, as `demand` wants it.
     pub async fn current(&self, permit: &Permit, demand: Demand<'_>) -> Result<Served, GrantError> {
         self.slot(permit)?.serve(demand).await
+    }
+
+    /// The token that follows the one of `generation`: waits for it, and asks nobody to hurry.
+    pub async fn after(&self, permit: &Permit, generation: &str) -> Result<Served, GrantError> {
+        Ok(self.slot(permit)?.after(generation).await)
+    }
+
+    /// When the token held for `grant` ends; none when none is held.
+    pub fn held_until(&self, grant: &GrantName) -> Option<SystemTime> {
+        let view = self.slots.get(grant)?.view.borrow();
+        view.held.as_ref().filter(|held| held.serves()).map(|held| held.grant.expires_at())
     }
 
     /// Starts a renewal because the upstream refused the token of this generation; what is held serves on until
@@ -230,6 +245,18 @@ impl Slot {
                 }
             }
         }
+    }
+
+    async fn after(&self, generation: &str) -> Served {
+        let mut view = self.view.subscribe();
+        let new = |held: &Held| held.serves() && held.grant.generation() != generation;
+        // The sender lives in this slot, so the wait cannot fail while it is borrowed.
+        if let Ok(view) = view.wait_for(|view| view.held.as_ref().is_some_and(new)).await
+            && let Some(held) = &view.held
+        {
+            return Served { grant: held.grant.clone(), freshness: Freshness::Fresh };
+        }
+        std::future::pending().await
     }
 
     fn answer(&self, view: &View, demand: Demand<'_>, freshness: Option<Freshness>) -> Answer {

@@ -7,6 +7,7 @@ mod ask;
 mod relay;
 mod session;
 mod status;
+mod watch;
 mod wire;
 
 use std::{io, pin::Pin, sync::Arc, time::Duration};
@@ -16,8 +17,8 @@ use keyferry_proto::{
     MAX_MESSAGE_BYTES,
     v1::{
         self, GetSettingsRequest, GetTokenRequest, GssClient, GssServer, OpenSessionRequest,
-        ReportOutcomeRequest, ReportOutcomeResponse, Settings, SnowflakeSession, Token, WhoAmIRequest,
-        WhoAmIResponse,
+        ReportOutcomeRequest, ReportOutcomeResponse, Settings, SnowflakeSession, Token, WatchTokenRequest,
+        WhoAmIRequest, WhoAmIResponse,
         credentials_server::{Credentials, CredentialsServer},
     },
 };
@@ -57,9 +58,12 @@ pub struct Broker<U> {
     pub tasks: TaskTracker,
     /// Ends what is still open.
     pub stop: CancellationToken,
+    /// Ends what only waits for the next token; comes before [`stop`](Self::stop), or with it.
+    pub draining: CancellationToken,
     rate: Rate,
     session_places: PerUid,
     relay_places: PerUid,
+    watch_places: PerUid,
     sessions: Sessions,
 }
 
@@ -82,10 +86,12 @@ impl<U: Upstreams> Broker<U> {
             metrics,
             refresh_margin: limits.refresh_margin,
             tasks: TaskTracker::new(),
+            draining: stop.child_token(),
             stop,
             rate: Rate::new(limits.calls_per_second),
             session_places: PerUid::new(limits.sessions_per_uid),
             relay_places: PerUid::new(limits.relays_per_uid),
+            watch_places: PerUid::new(limits.watches_per_uid),
             sessions: Sessions::default(),
         }
     }
@@ -128,11 +134,12 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 impl<U: Upstreams> Credentials for Service<U> {
     type InitiateStream = Answers<GssServer>;
     type OpenSessionStream = Answers<SnowflakeSession>;
+    type WatchTokenStream = Answers<Token>;
 
     async fn who_am_i(&self, request: Request<WhoAmIRequest>) -> Result<Response<WhoAmIResponse>, Status> {
         let ask = Ask::admit(&self.0, "WhoAmI", &request).await?;
         let caller = ask.caller();
-        let pipelines = wire::rights(self.0.policy.rights(&caller));
+        let pipelines = wire::rights(self.0.policy.rights(&caller), &self.0.grants);
         let audit_id = ask.note(Outcome::Granted, |_| ()).await?;
         Ok(Response::new(WhoAmIResponse {
             uid: caller.uid(),
@@ -163,6 +170,14 @@ impl<U: Upstreams> Credentials for Service<U> {
         served.grant.generation().clone_into(&mut ask.record.generation);
         let audit_id = ask.granted().await?;
         Ok(Response::new(wire::token(&served, audit_id)))
+    }
+
+    async fn watch_token(
+        &self,
+        request: Request<WatchTokenRequest>,
+    ) -> Result<Response<Self::WatchTokenStream>, Status> {
+        let ask = Ask::admit(&self.0, "WatchToken", &request).await?;
+        Ok(Response::new(watch::watch(&self.0, ask, request.into_inner()).await?))
     }
 
     async fn initiate(

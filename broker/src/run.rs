@@ -173,6 +173,7 @@ async fn drain<U: Upstreams>(
         outcome = &mut serving => return Ok(outcome?),
         () = shutdown.cancelled() => info!(?patience, "stopping: no new connections; open calls may end"),
     }
+    broker.draining.cancel();
     if let Ok(outcome) = timeout(patience, &mut serving).await {
         return Ok(outcome?);
     }

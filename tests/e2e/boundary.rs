@@ -29,30 +29,51 @@ const NOT_IN_THE_LOADER: &[&str] = &[
 
 pub(crate) fn trials(trials: &mut Vec<Trial>) {
     trials.push(test("the_loaders_tree_names_no_vault_kms_oauth_or_kerberos_crate", loaders_tree));
+    trials.push(test("brokerctls_tree_holds_the_contract_and_nothing_of_an_upstream", brokerctls_tree));
     trials.push(test("the_workspace_keeps_the_dependency_rules", rules_hold));
     trials.push(test("the_dependency_rules_bite", rules_bite));
     trials.push(test("a_secret_can_be_opened_only_under_upstream", secret_is_fenced));
 }
 
 async fn loaders_tree() -> Result<()> {
-    let output = cargo(&[
+    tree_is_clean("keyferry-loader", "arrow-array")
+}
+
+/// Neither an upstream's client nor a TLS stack: it speaks to a Unix socket only.
+async fn brokerctls_tree() -> Result<()> {
+    tree_is_clean("keyferry-brokerctl", "keyferry-proto")?;
+    let tree = tree_of("keyferry-brokerctl")?;
+    let tls = tree
+        .lines()
+        .find(|line| ["rustls ", "reqwest ", "hyper-rustls "].iter().any(|name| line.starts_with(name)));
+    ensure!(tls.is_none(), "brokerctl depends on {tls:?}");
+    Ok(())
+}
+
+fn tree_is_clean(package: &str, own: &str) -> Result<()> {
+    let output = tree_of(package)?;
+    ensure!(output.contains(own), "this is not the tree of {package}:\n{output}");
+    for line in output.lines() {
+        let name = line.split(' ').next().unwrap_or_default();
+        let upstream = NOT_IN_THE_LOADER.iter().any(|word| name.contains(word));
+        ensure!(name == package || !upstream, "{package} depends on {line}");
+    }
+    Ok(())
+}
+
+fn tree_of(package: &str) -> Result<String> {
+    cargo(&[
         "tree",
         "--locked",
         "--offline",
         "-p",
-        "keyferry-loader",
+        package,
         "-e",
         "normal,build",
         "--prefix",
         "none",
         "--all-features",
-    ])?;
-    ensure!(output.contains("arrow-array"), "this is not the loader's tree:\n{output}");
-    for line in output.lines() {
-        let name = line.split(' ').next().unwrap_or_default();
-        ensure!(!NOT_IN_THE_LOADER.iter().any(|word| name.contains(word)), "the loader depends on {line}");
-    }
-    Ok(())
+    ])
 }
 
 async fn rules_hold() -> Result<()> {

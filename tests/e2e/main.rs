@@ -34,6 +34,7 @@ mod rotation;
 mod table;
 mod tiberius_judge;
 mod type_matrix;
+mod workloads;
 
 use std::{env, os::unix::process::CommandExt as _, process::Command};
 
@@ -84,6 +85,7 @@ fn main() {
     reference::trials(&mut trials);
     tiberius_judge::trials(&mut trials);
     type_matrix::trials(&mut trials);
+    workloads::trials(&mut trials);
     let conclusion = libtest_mimic::run(&arguments, trials);
     // With a filter, rows are missing rightly.
     let whole = conclusion.num_filtered_out == 0 && !arguments.list && !conclusion.has_failed();

@@ -182,6 +182,10 @@ impl World {
         let auditor_secret = format!("au~{}", uuid::Uuid::new_v4().simple());
         register(&entra, LOADER_APP, &client_secret);
         register(&entra, AUDITOR_APP, &auditor_secret);
+        let reports_secret = format!("rs~{}", uuid::Uuid::new_v4().simple());
+        if options.judges {
+            register(&entra, judges::REPORTS_APP, &reports_secret);
+        }
 
         let lifetimes = Lifetimes { ticket: options.ticket, ..Lifetimes::default() };
         let kdc = Kdc::start(&dir.join("kdc"), REALM, lifetimes)?;
@@ -193,12 +197,15 @@ impl World {
         let keytab = fs::read(&keytab_file)?;
 
         let judges_key = if options.judges { Some(judges::prepare(dir, &kdc)?) } else { None };
+        if options.judges {
+            entra.add_certificate(AUDITOR_APP, &judges::certificate(dir)?)?;
+        }
         let source = Database::new(Dialect::SqlServer, SOURCE_DATABASE);
         let sqlserver = start_sqlserver(dir, &authority, &kdc, &source).await?;
         let target = Database::new(Dialect::Snowflake, TARGET_DATABASE);
         let snowflake = start_snowflake(&authority, &entra, &target, options, judges_key).await?;
 
-        let (role_id, secret_id) = fill_vault(&vault, options, &client_secret, &keytab)?;
+        let (role_id, secret_id) = fill_vault(&vault, options, [&client_secret, &reports_secret], &keytab)?;
         let private = Private::new(users.broker)?;
         let secrets = Secrets { role_id, secret_id, client_secret, keytab };
         users.broker.folder(&dir.join("broker"), 0o700)?;
@@ -320,6 +327,18 @@ impl World {
         Process::start(name, &program, arguments, environment, user, &self.dir.join("logs"))
     }
 
+    /// Starts the other workloads' program with any arguments, as any user.
+    pub fn spawn_brokerctl(
+        &self,
+        name: &str,
+        arguments: &[&str],
+        environment: &[(&str, String)],
+        user: User,
+    ) -> Result<Process> {
+        let program = self.program("brokerctl")?;
+        Process::start(name, &program, arguments, environment, user, &self.dir.join("logs"))
+    }
+
     /// A built program, copied to where every user can reach it.
     fn program(&self, name: &str) -> Result<PathBuf> {
         let copy = self.dir.join(name.to_owned() + ".bin");
@@ -390,14 +409,11 @@ fn register(entra: &Entra, client_id: &str, secret: &str) {
 fn fill_vault(
     vault: &Vault,
     options: &Options,
-    client_secret: &str,
+    [client_secret, reports_secret]: [&str; 2],
     keytab: &[u8],
 ) -> Result<(String, String)> {
     vault.write_policy("loader", VAULT_POLICY)?;
-    vault.put(
-        "secret",
-        "pipelines/mssql_to_snowflake",
-        json!({
+    let mut fields = json!({
             "mssql_spn": format!("svc_loader@{REALM}"),
             "keytab_base64": BASE64_STANDARD.encode(keytab),
             "mssql_server_fqdn": "localhost",
@@ -405,8 +421,12 @@ fn fill_vault(
             "tenant_id": TENANT,
             "client_id": LOADER_APP,
             "client_secret": client_secret,
-        }),
-    );
+    });
+    if options.judges {
+        fields["reports_client_id"] = json!(judges::REPORTS_APP);
+        fields["reports_client_secret"] = json!(reports_secret);
+    }
+    vault.put("secret", "pipelines/mssql_to_snowflake", fields);
     let role_id = vault.create_role(
         "loader",
         Role {
@@ -476,11 +496,11 @@ async fn start_snowflake(
 ) -> Result<snowflake::Handle> {
     let mut admin = Session::new(database, Identity::default());
     let extra = ["CREATE ROLE IF NOT EXISTS READER", "GRANT USAGE ON DATABASE RAW_ZONE TO ROLE READER"];
-    let commentless: String =
-        SNOWFLAKE_SETUP.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n");
-    let statements = commentless.split(';').map(str::trim).filter(|text| !text.is_empty()).chain(extra);
+    let reports = if options.judges { statements_of(judges::REPORTS_SETUP) } else { Vec::new() };
+    let statements =
+        statements_of(SNOWFLAKE_SETUP).into_iter().chain(extra.map(str::to_owned)).chain(reports);
     for statement in statements {
-        for outcome in admin.execute(statement).await {
+        for outcome in admin.execute(&statement).await {
             outcome.map_err(|error| anyhow::anyhow!("{statement}: {error}"))?;
         }
     }
@@ -499,6 +519,7 @@ async fn start_snowflake(
         mapping: BTreeMap::from([
             (LOADER_APP.to_owned(), "SVC_LOADER".to_owned()),
             (AUDITOR_APP.to_owned(), "AUDITOR".to_owned()),
+            (judges::REPORTS_APP.to_owned(), judges::REPORTS_USER.to_owned()),
         ]),
         any_role: snowflake::AnyRole::Enabled,
     }];
@@ -515,8 +536,16 @@ async fn start_snowflake(
             key_pair: judges_key,
             ..snowflake::User::new(JUDGE_KEY_USER, "LOADER", "LOAD_WH")
         });
+        config.users.push(snowflake::User::new(judges::REPORTS_USER, "REPORTER", "LOAD_WH"));
     }
     snowflake::Server::start(config).await.context("start the Snowflake stand-in")
+}
+
+/// The statements of a set-up file.
+fn statements_of(file: &str) -> Vec<String> {
+    let commentless: Vec<&str> = file.lines().filter(|line| !line.starts_with("--")).collect();
+    let commentless = commentless.join("\n");
+    commentless.split(';').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect()
 }
 
 /// A folder on tmpfs that goes with its world, however that ends.

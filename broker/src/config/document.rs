@@ -207,6 +207,7 @@ fn check_limits(limits: &Limits) -> Result<(), String> {
         ("connections_per_uid", limits.connections_per_uid == 0),
         ("sessions_per_uid", limits.sessions_per_uid == 0),
         ("relays_per_uid", limits.relays_per_uid == 0),
+        ("watches_per_uid", limits.watches_per_uid == 0),
     ];
     if let Some((key, _)) = zero.iter().find(|(_, is_zero)| *is_zero) {
         return Err(format!("`{key}` is 0, so nobody would be served; write at least 1"));

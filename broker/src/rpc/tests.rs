@@ -2,7 +2,8 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use keyferry_proto::v1::{
     self, GetSettingsRequest, GetTokenRequest, GssBegin, GssClient, OpenSessionRequest, ReportOutcomeRequest,
-    SnowflakeSession, WhoAmIRequest, credentials_client::CredentialsClient, gss_client::Message,
+    SnowflakeSession, WatchTokenRequest, WhoAmIRequest, credentials_client::CredentialsClient,
+    gss_client::Message,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -16,6 +17,10 @@ use crate::{
 
 fn token_of(grant: &str) -> GetTokenRequest {
     GetTokenRequest { grant: grant.to_owned(), run_id: "run-1".to_owned(), ..GetTokenRequest::default() }
+}
+
+fn watch_of(grant: &str) -> WatchTokenRequest {
+    WatchTokenRequest { grant: grant.to_owned(), ..WatchTokenRequest::default() }
 }
 
 fn session_of(grant: &str) -> OpenSessionRequest {
@@ -60,7 +65,12 @@ async fn a_caller_is_told_who_it_is_and_what_it_may_ask_for() {
         rights,
         [("analytics", v1::Use::Session), ("reporting", v1::Use::Token), ("sales-sql", v1::Use::Relay)]
     );
+    let held: Vec<bool> = answer.pipelines[0].rights.iter().map(|right| right.held_until.is_some()).collect();
+    assert!(!held[2], "a relayed grant has no bearer token");
     assert_eq!(bench.audit()[0]["id"], answer.audit_id.as_str());
+    let token = bench.client.clone().get_token(token_of("reporting")).await.unwrap().into_inner();
+    let answer = bench.client.clone().who_am_i(WhoAmIRequest {}).await.unwrap().into_inner();
+    assert_eq!(answer.pipelines[0].rights[1].held_until, token.expires_at);
 }
 
 #[tokio::test]
@@ -76,6 +86,46 @@ async fn a_token_is_given_after_its_line_in_the_audit_log() {
         (again.generation.as_str(), again.freshness()),
         (token.generation.as_str(), v1::Freshness::Cached)
     );
+}
+
+#[tokio::test]
+async fn a_watch_hands_over_the_token_held_then_each_new_one_each_with_its_line() {
+    let bench = Bench::start().await;
+    let mut watch = bench.client.clone().watch_token(watch_of("reporting")).await.unwrap().into_inner();
+    let first = watch.message().await.unwrap().unwrap();
+    assert_eq!(first.value, TOKEN.as_bytes());
+    let another = GetTokenRequest { rejected_generation: first.generation.clone(), ..token_of("reporting") };
+    let newer = bench.client.clone().get_token(another).await.unwrap().into_inner();
+    let second = watch.message().await.unwrap().unwrap();
+    assert_eq!(second.generation, newer.generation);
+    assert_ne!(second.generation, first.generation);
+    let ids: Vec<_> = bench.audit().iter().filter(|line| line["event"] == "WatchToken").cloned().collect();
+    assert_eq!((&ids[0]["id"], &ids[1]["id"]), (&first.audit_id.into(), &second.audit_id.into()));
+    drop(watch);
+    until("its end is noted", || bench.lines("WatchEnded") == ["noted the caller ended it"]).await;
+}
+
+#[tokio::test]
+async fn a_watch_needs_the_use_token_and_a_place() {
+    let bench = Bench::with(|config| config.limits.watches_per_uid = 1).await;
+    let mut client = bench.client.clone();
+    let status = client.watch_token(watch_of("analytics")).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    let _one = client.watch_token(watch_of("reporting")).await.unwrap().into_inner();
+    let status = client.watch_token(watch_of("reporting")).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+}
+
+#[tokio::test]
+async fn a_broker_that_stops_ends_its_watches_at_once_and_says_so() {
+    let bench = Bench::with(|config| config.limits.drain = Duration::from_mins(10)).await;
+    let mut watch = bench.client.clone().watch_token(watch_of("reporting")).await.unwrap().into_inner();
+    watch.message().await.unwrap().unwrap();
+    bench.shutdown.cancel();
+    let status = watch.message().await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    drop((watch, bench.client));
+    tokio::time::timeout(Duration::from_secs(20), bench.serving).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -4,14 +4,15 @@ use keyferry_proto::{grant::Grant, v1};
 
 use crate::{
     config::Use,
-    grants::{Freshness, Served},
+    grants::{Freshness, Grants, Served},
     issuer::Session,
     policy::Rights,
     upstream::{GrantSettings, RelayStep},
 };
 
-pub(super) fn rights(rights: Rights) -> Vec<v1::PipelineRights> {
+pub(super) fn rights(rights: Rights, held: &Grants) -> Vec<v1::PipelineRights> {
     let right = |(grant, allowed): (crate::config::GrantName, Use)| v1::Right {
+        held_until: held.held_until(&grant).map(Into::into),
         grant: grant.to_string(),
         r#use: use_of(allowed).into(),
     };

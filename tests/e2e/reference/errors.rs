@@ -11,7 +11,7 @@ const OPENING: &str = "\
 Made from the code by `make reference`; a test holds it to the code.
 
 Every message names what was attempted, what was found, and what to do. Its code is stable: it is never given to another meaning. The
-loader prints `error[L305]: …`, the broker `error[B103]: …`; an answer of the broker over its socket ends with `[B204]`. The exit codes
+loader prints `error[L305]: …`, the broker `error[B103]: …`, brokerctl `error[C209]: …`; an answer of the broker over its socket ends with `[B204]`. The exit codes
 are those of sysexits: 65 data, 66 no input, 69 unavailable, 70 a fault of ours, 71 the system, 73 cannot create, 75 try again, 77 not
 permitted, 78 configuration, 130 interrupted. An entry without one only answers a call; the broker goes on.
 ";
@@ -28,6 +28,13 @@ const LOADER: &[(char, &str)] = &[
     ('9', "the process"),
 ];
 
+const BROKERCTL: &[(char, &str)] = &[
+    ('1', "brokerctl itself"),
+    ('2', "the broker"),
+    ('3', "the token's file"),
+    ('4', "the command that it runs"),
+];
+
 const BROKER: &[(char, &str)] = &[
     ('1', "the configuration"),
     ('2', "a caller's request"),
@@ -42,6 +49,7 @@ pub(super) fn page() -> Result<String> {
     let mut page = OPENING.to_owned();
     part(&mut page, "loader", keyferry_loader::codes::CATALOGUE, LOADER)?;
     part(&mut page, "broker", keyferry_broker::codes::CATALOGUE, BROKER)?;
+    part(&mut page, "brokerctl", keyferry_brokerctl::codes::CATALOGUE, BROKERCTL)?;
     Ok(page)
 }
 

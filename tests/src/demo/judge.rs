@@ -44,7 +44,9 @@ pub(super) async fn run(dir: &Path, bench: &Bench) -> Result<bool> {
         "{{ caller: {{ uid: {} }}, pipeline: {PIPELINE}, allow: {{ analytics: token }} }}",
         judge.uid
     );
-    let broker = world.start_broker(&BrokerSetup { policy: vec![policy], ..BrokerSetup::default() }).await?;
+    let policy = [vec![policy], world.reports_policy()].concat();
+    let setup = BrokerSetup { grants: world.reports_grant(), policy, ..BrokerSetup::default() };
+    let broker = world.start_broker(&setup).await?;
     if bench.loaded {
         load(&world, bench.scale).await?;
     }
@@ -57,7 +59,9 @@ pub(super) async fn run(dir: &Path, bench: &Bench) -> Result<bool> {
         .envs(identity(&world))
         .env("BROKER_SOCKET", world.socket())
         .env("BROKER_UID", world.users.broker.uid.to_string())
+        .env("BROKER_GID", world.users.loader.gid.to_string())
         .env("JUDGE_UID", judge.uid.to_string())
+        .env("WORLD", dir)
         .env("REQUESTS_CA_BUNDLE", world.ca_file())
         .env("SSL_CERT_FILE", world.ca_file())
         .status()
@@ -109,11 +113,14 @@ fn identity(world: &World) -> Variables {
         ("VAULT_CACERT", ca.clone()),
         ("VAULT_TOKEN", world.vault.root_token().to_owned()),
         ("VAULT_ROLE_ID", world.secrets.role_id.clone()),
+        ("VAULT_UNSEAL_KEY", world.vault.unseal_key()),
         ("ENTRA_AUTHORITY", world.entra.url()),
         ("ENTRA_TENANT", world.tenant().to_owned()),
         ("ENTRA_CLIENT_ID", access.client_id),
         ("ENTRA_CLIENT_SECRET", access.client_secret),
         ("ENTRA_SCOPE", access.scope),
+        ("ENTRA_KEY_FILE", world.judge_key_file().display().to_string()),
+        ("ENTRA_CERTIFICATE_FILE", world.judge_certificate_file().display().to_string()),
         ("ENTRA_CA", ca),
     ]
 }

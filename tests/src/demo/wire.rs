@@ -14,8 +14,8 @@ use hyper_util::rt::TokioIo;
 use keyferry_proto::{
     connect::Version,
     v1::{
-        GetSettingsRequest, GetTokenRequest, GssBegin, GssClient, OpenSessionRequest, WhoAmIRequest,
-        credentials_client::CredentialsClient, gss_client,
+        GetSettingsRequest, GetTokenRequest, GssBegin, GssClient, OpenSessionRequest, WatchTokenRequest,
+        WhoAmIRequest, credentials_client::CredentialsClient, gss_client,
     },
 };
 use tokio::{
@@ -48,6 +48,11 @@ pub async fn record(socket: &Path, out: &Path) -> Result<()> {
         })
         .await;
     anyhow::ensure!(refused.is_err(), "a token was given to a caller that policy allows only sessions");
+    let watch = WatchTokenRequest { grant: "analytics".to_owned(), ..Default::default() };
+    anyhow::ensure!(
+        client.watch_token(watch).await.is_err(),
+        "a caller without the use `token` may watch one"
+    );
     let begin = GssBegin { grant: "sales-sql".to_owned(), pipeline: String::new(), run_id: run_id.clone() };
     let messages = tokio_stream::iter([GssClient { message: Some(gss_client::Message::Begin(begin)) }]);
     let mut relay = client.initiate(messages).await?.into_inner();

@@ -11,6 +11,8 @@ use super::{ACCOUNT, SOURCE_DATABASE, TARGET_DATABASE, TARGET_SCHEMA, World};
 pub struct BrokerSetup {
     /// Another secret_id.
     pub secret_id: Option<String>,
+    /// Further grants, as indented lines.
+    pub grants: String,
     /// Further policy lines, each a YAML flow mapping.
     pub policy: Vec<String>,
     /// The uid that policy names instead of the loader's.
@@ -62,7 +64,7 @@ impl BrokerSetup {
              analytics:\n    snowflake:\n      account: {ACCOUNT}\n      url: {snowflake}\n      ca_file: {ca}\n      user_key: sf_user\n      \
              roles: [LOADER, READER]\n      warehouses: [LOAD_WH]\n      login:\n        entra:\n          tenant_key: tenant_id\n          \
              client_id_key: client_id\n          client_secret_key: client_secret\n          scope: \"api://snowflake/.default\"\n          \
-             authority: {entra}\n          ca_file: {ca}\n\
+             authority: {entra}\n          ca_file: {ca}\n{grants}\
              policy:\n{policy}\
              audit: {{ path: audit.log }}\n\
              admin: {{ listen: \"127.0.0.1:0\" }}\n{extra}",
@@ -74,6 +76,7 @@ impl BrokerSetup {
             krb5 = world.dir.join("krb5.conf").display(),
             snowflake = self.snowflake.clone().unwrap_or_else(|| world.snowflake.url.clone()),
             entra = world.entra.url(),
+            grants = self.grants,
             extra = self.extra,
         )
     }
