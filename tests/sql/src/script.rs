@@ -55,6 +55,12 @@ pub(crate) enum Step {
         name: ast::ObjectName,
         arguments: Vec<GivenText>,
     },
+    /// The rows that EXECUTE gives go into a table.
+    InsertResults {
+        table: ast::ObjectName,
+        columns: Vec<String>,
+        source: Box<Step>,
+    },
     /// Text that is run.
     ExecuteText(Vec<Ast>),
     /// A statement whose recursive queries may take so many rounds.
@@ -408,6 +414,7 @@ impl Script {
                 Ok(Step::Throw(list))
             }
             ("EXEC" | "EXECUTE", _) if mssql => self.execute(),
+            ("INSERT", _) if mssql && self.inserts_results() => self.insert_results(),
             ("BREAK", _) if mssql => {
                 self.parser.next_token();
                 Ok(Step::Break)

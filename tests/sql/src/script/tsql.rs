@@ -339,6 +339,51 @@ impl Script {
         }
     }
 
+    /// Whether `INSERT [INTO] table [(columns)] EXECUTE` comes next.
+    pub(super) fn inserts_results(&self) -> bool {
+        let mut at = 1;
+        let mut next = || {
+            let token = self.parser.peek_nth_token(at).token;
+            at += 1;
+            token
+        };
+        let mut token = next();
+        if word(&token).as_deref() == Some("INTO") {
+            token = next();
+        }
+        while matches!(token, Token::Word(_) | Token::Period) {
+            if word(&token).is_some_and(|word| word == "EXEC" || word == "EXECUTE") {
+                return true;
+            }
+            token = next();
+        }
+        if token != Token::LParen {
+            return false;
+        }
+        while matches!(next(), Token::Word(_) | Token::Comma) {}
+        word(&next()).is_some_and(|word| word == "EXEC" || word == "EXECUTE")
+    }
+
+    /// `INSERT INTO table (columns) EXECUTE …`.
+    pub(super) fn insert_results(&mut self) -> Result<Step, SqlError> {
+        self.parser.next_token();
+        let _ = self.eat("INTO");
+        let table = self.parser.parse_object_name(false).map_err(|error| self.fail(&error))?;
+        let mut columns = Vec::new();
+        if self.parser.consume_token(&Token::LParen) {
+            loop {
+                columns.push(self.one_name()?);
+                if !self.parser.consume_token(&Token::Comma) {
+                    break;
+                }
+            }
+            if !self.parser.consume_token(&Token::RParen) {
+                return Err(self.unexpected(") is missing"));
+            }
+        }
+        Ok(Step::InsertResults { table, columns, source: Box::new(self.execute()?) })
+    }
+
     /// EXECUTE of a procedure or of text.
     pub(super) fn execute(&mut self) -> Result<Step, SqlError> {
         if self.word().is_some_and(|word| word == "EXEC" || word == "EXECUTE") {

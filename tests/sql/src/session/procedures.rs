@@ -9,7 +9,7 @@ use crate::{
     database::now,
     error::{Effect, SqlError},
     outcome::{Outcome, ResultSet, Rows, Verb},
-    script::{self, GivenText, Line, ProcedureText},
+    script::{self, GivenText, Line, ProcedureText, Step},
     session::{
         Answers, Parameter, Session,
         flow::Flow,
@@ -273,6 +273,41 @@ impl Session {
             self.variables.insert(key, (ty, value));
         }
         Ok(())
+    }
+
+    /// `INSERT INTO table (columns) EXECUTE …`: the rows of all its results.
+    pub(super) async fn insert_results(
+        &mut self,
+        table: &ast::ObjectName,
+        columns: &[String],
+        source: &Step,
+        out: &mut Answers,
+    ) -> Result<Flow, SqlError> {
+        let mut inner = Vec::new();
+        let flow = self.run_step(source, &mut inner, false).await?;
+        let mut rows = Vec::new();
+        for outcome in inner {
+            match outcome {
+                Ok(Outcome::Rows(set)) => rows.extend(set.rows.collect_all()?),
+                Ok(Outcome::Info { .. }) | Err(_) => out.push(outcome),
+                Ok(_) => {}
+            }
+        }
+        if flow != Flow::Next {
+            return Ok(flow);
+        }
+        let parts = crate::bind::parts(self.dialect(), table)?;
+        let target = self.table(&self.db.state(), &parts)?;
+        let given = target.columns.iter().filter(|def| {
+            def.identity.is_none() && def.computed.is_none() && def.column.ty != DataType::RowVersion
+        });
+        let all: Vec<String> = given.map(|def| def.column.name.clone()).collect();
+        let columns = if columns.is_empty() { all.as_slice() } else { columns };
+        let count = self.append_rows(&parts, columns, rows.into_iter().map(Ok)).await?;
+        self.row_count.store(count as i64, std::sync::atomic::Ordering::Relaxed);
+        let counted = self.counted(Outcome::Count { verb: Verb::Insert, rows: count });
+        out.push(Ok(counted));
+        Ok(Flow::Next)
     }
 
     /// `EXECUTE ('text' + …)`.

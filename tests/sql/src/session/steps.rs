@@ -101,6 +101,9 @@ impl Session {
             Step::Execute { into, name, arguments } => {
                 return self.execute_procedure(into.as_deref(), name, arguments, out).await;
             }
+            Step::InsertResults { table, columns, source } => {
+                return Box::pin(self.insert_results(table, columns, source, out)).await;
+            }
             Step::ExecuteText(list) => return self.execute_text(list, out).await,
             Step::CreateProcedure(text) => out.push(Ok(self.create_procedure(text)?)),
             Step::DropProcedure { names, if_exists } => {
