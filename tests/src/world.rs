@@ -476,6 +476,8 @@ async fn serve_sqlserver(
     let mut config =
         sqlserver::Config::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), Arc::clone(database));
     config.tls = Some(sqlserver::TlsIdentity { certificates: identity.chain, key: identity.key });
+    // As an installation without "Force Encryption": a client that asks for encryption gets it.
+    config.encrypt = sqlserver::Encrypt::Off;
     config.logins = vec![sqlserver::SqlLogin::new(judges::LOGIN, judges::PASSWORD)];
     config.kerberos = Some(sqlserver::Kerberos {
         keytab: service_keytab(dir),

@@ -1,3 +1,24 @@
 # SQL Server's clients against the SQL Server stand-in. Sourced by run.sh.
 # shellcheck shell=bash
 judge tiberius "SQL Server, our reader" cargo test --locked --workspace --features "$features" --test e2e -- tiberius
+
+folder=$PWD/tests/judges/sqlserver
+if venv sqlserver-clients "$folder/requirements-clients.txt"; then
+    python=$PWD/$judges/venvs/sqlserver-clients/bin/python
+    judge pymssql "SQL Server" "$worlds" --judge "$python" "$folder/pymssql_judge.py"
+    judge python-tds "SQL Server" "$worlds" --judge "$python" "$folder/pytds_judge.py"
+else
+    skipped pymssql "could not be installed"
+    skipped python-tds "could not be installed"
+fi
+if npm_install tedious "$folder/tedious"; then
+    JUDGE_MODULES=$PWD/$judges/npm/tedious judge tedious "SQL Server" \
+        "$worlds" --judge "$(command -v node)" "$folder/tedious/judge.js"
+else
+    skipped tedious "could not be installed"
+fi
+if maven_jars mssql-jdbc "$folder/jdbc"; then
+    JUDGE_JARS=$PWD/$judges/jars/mssql-jdbc judge mssql-jdbc "SQL Server" "$worlds" --judge "$folder/jdbc/run.sh"
+else
+    skipped mssql-jdbc "could not be fetched"
+fi

@@ -19,6 +19,7 @@ use crate::{
 pub(crate) mod aggregates;
 pub(crate) mod expressions;
 pub(crate) mod operators;
+mod pivot;
 pub(crate) mod query;
 pub(crate) mod relations;
 pub(crate) mod types;
@@ -49,6 +50,12 @@ pub(crate) struct Facts {
     pub lock_timeout: i64,
     pub isolation: i64,
     pub fetch_status: i64,
+    pub cursor_rows: i64,
+    pub level: u32,
+    /// Rounds that a recursive query may take.
+    pub recursion: u64,
+    /// The error whose CATCH block runs.
+    pub caught: Option<SqlError>,
 }
 
 /// A common table expression in scope.
@@ -260,7 +267,7 @@ pub(crate) fn complete(
         _ => return Err(unsupported(db.dialect(), parts.join("."))),
     };
     let temporary = Name { schema: format!("{}#{session}", name.schema), ..name.clone() };
-    let temp_table = name.name.starts_with('#') && db.dialect() == Dialect::SqlServer;
+    let temp_table = name.name.starts_with(['#', '@']) && db.dialect() == Dialect::SqlServer;
     if temp_table {
         return Ok(Name { database: "tempdb".to_owned(), schema: format!("dbo#{session}"), name: name.name });
     }

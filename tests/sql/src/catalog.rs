@@ -130,9 +130,16 @@ pub(crate) fn table_function(
                 _ => String::new(),
             };
             let (all, by) = (shown(0), shown(1));
-            let mut sheet = Sheet::new(&[Column::new("value", binder.wide_text(), false)]);
-            for part in all.split(by.as_str()) {
-                sheet.push(vec![Value::text(part)]);
+            let ordinal =
+                values.get(2).is_some_and(|wanted| crate::bind::operators::exact(wanted).trunc() == 1);
+            let mut columns = vec![Column::new("value", binder.wide_text(), false)];
+            if ordinal {
+                columns.push(bigint("ordinal"));
+            }
+            let mut sheet = Sheet::new(&columns);
+            for (at, part) in all.split(by.as_str()).enumerate() {
+                let number = ordinal.then_some(Value::Int(at as i64 + 1));
+                sheet.push([Value::text(part)].into_iter().chain(number).collect());
             }
             Ok(sheet.bound("", ""))
         }

@@ -17,8 +17,10 @@ pub struct SqlError {
     pub class: u8,
     /// SQL Server's state.
     pub state: u8,
-    /// Line of the batch, counted from 1.
+    /// Line of the batch, counted from 1; 0: not known.
     pub line: u32,
+    /// The procedure in which it happened; empty in a batch.
+    pub procedure: String,
     /// The message's text.
     pub message: String,
     /// The row of the input (counted from 1) where an `append` or a stage query failed.
@@ -46,7 +48,8 @@ impl SqlError {
             sqlstate: "42000",
             class: 16,
             state: 1,
-            line: 1,
+            line: 0,
+            procedure: String::new(),
             message: message.into(),
             row: None,
             effect: Effect::Statement,
@@ -84,10 +87,12 @@ impl SqlError {
         self
     }
 
-    /// The same error at a line of the batch.
+    /// The same error at a line of the batch, unless it already knows its line.
     #[must_use]
     pub fn at_line(mut self, line: u32) -> Self {
-        self.line = line;
+        if self.line == 0 {
+            self.line = line;
+        }
         self
     }
 

@@ -78,6 +78,14 @@ pub(crate) enum Plan {
         aggregates: Vec<Aggregate>,
         grouped: bool,
     },
+    /// The groups of several sets of keys, one set after the other. A row has the keys (NULL where its set lacks
+    /// one), for each key whether its set lacks it, and the aggregates.
+    GroupingSets {
+        input: Arc<Plan>,
+        keys: Vec<(Expr, Order)>,
+        sets: Vec<Vec<bool>>,
+        aggregates: Vec<Aggregate>,
+    },
     Window {
         input: Arc<Plan>,
         windows: Vec<Window>,
@@ -109,6 +117,8 @@ pub(crate) enum Plan {
         step: Arc<Plan>,
         slot: Arc<std::sync::Mutex<Arc<Vec<Row>>>>,
         limit: SqlError,
+        /// Rounds that may give rows.
+        rounds: u64,
     },
     /// What a recursive CTE's step reads.
     Slot(Arc<std::sync::Mutex<Arc<Vec<Row>>>>),
@@ -181,6 +191,9 @@ pub(crate) fn open(plan: &Arc<Plan>, frame: &Frame) -> Result<RowIter, SqlError>
         Plan::Aggregate { input, keys, aggregates, grouped } => {
             aggregate::run(open(input, frame)?, keys, aggregates, *grouped, frame)
         }
+        Plan::GroupingSets { input, keys, sets, aggregates } => {
+            aggregate::run_sets(open(input, frame)?, keys, sets, aggregates, frame)
+        }
         Plan::Window { input, windows } => {
             let mut rows = open(input, frame)?.collect::<Result<Vec<_>, _>>()?;
             window::run(&mut rows, windows, frame)?;
@@ -202,17 +215,17 @@ pub(crate) fn open(plan: &Arc<Plan>, frame: &Frame) -> Result<RowIter, SqlError>
             limit(open(input, frame)?, offset, fetch.as_ref(), ties, *percent, frame)
         }
         Plan::SetOp { left, right, op, all, orders } => set_operation(left, right, *op, *all, orders, frame),
-        Plan::Recursive { base, step, slot, limit } => {
+        Plan::Recursive { base, step, slot, limit, rounds: allowed } => {
             let mut all: Vec<Row> = open(base, frame)?.collect::<Result<_, _>>()?;
             let mut newest = all.clone();
             let mut rounds = 0;
             while !newest.is_empty() {
                 rounds += 1;
-                if rounds > 10_000 {
-                    return Err(limit.clone());
-                }
                 *slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(newest);
                 newest = open(step, frame)?.collect::<Result<_, _>>()?;
+                if rounds > *allowed && !newest.is_empty() {
+                    return Err(limit.clone());
+                }
                 all.extend(newest.iter().cloned());
             }
             Ok(Box::new(all.into_iter().map(Ok)))

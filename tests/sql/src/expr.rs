@@ -119,6 +119,14 @@ pub(crate) enum Expr {
         order: Order,
         negated: bool,
     },
+    /// `x > ALL (SELECT …)` and `x > ANY (SELECT …)`.
+    Quantified {
+        operand: Box<Expr>,
+        subquery: Subquery,
+        comparison: Comparison,
+        order: Order,
+        all: bool,
+    },
     Scalar(Subquery),
     Exists(Subquery, bool),
     /// `TRY_CAST` and friends: NULL where the inner one fails to convert.
@@ -321,6 +329,21 @@ impl Expr {
                 })?;
                 Ok(of_truth(found.map(|found| found != *negated)))
             }
+            Self::Quantified { operand, subquery, comparison, order, all } => {
+                let operand = operand.eval(row, frame)?;
+                let found = subquery.with(row, frame, *order, usize::MAX, |answer| {
+                    let mut known = true;
+                    for value in &answer.values {
+                        if value.is_null() || operand.is_null() {
+                            known = false;
+                        } else if comparison.holds(keys::compare(&operand, value, *order)) != *all {
+                            return Ok(Some(!*all));
+                        }
+                    }
+                    Ok(known.then_some(*all))
+                })?;
+                Ok(of_truth(found))
+            }
             Self::Scalar(subquery) => {
                 let order = Order::Bytes;
                 subquery.with(row, frame, order, 2, |answer| match answer.values.as_slice() {
@@ -361,7 +384,7 @@ impl Expr {
                 operand.walk_mut(visit);
                 list.iter_mut().for_each(|part| part.walk_mut(visit));
             }
-            Self::InSubquery { operand, .. } => operand.walk_mut(visit),
+            Self::InSubquery { operand, .. } | Self::Quantified { operand, .. } => operand.walk_mut(visit),
             Self::Scalar(_) | Self::Exists(..) => {}
         }
     }

@@ -11,10 +11,12 @@ use crate::{
 };
 
 pub(crate) mod digest;
+mod format;
 pub(crate) mod numbers;
 pub(crate) mod system;
 pub(crate) mod text;
 pub(crate) mod times;
+mod tsql;
 pub(crate) mod variant;
 
 /// Binds a call: functions whose arguments are not plain values first, then the others.
@@ -59,6 +61,18 @@ pub(crate) fn bind(
             let otherwise = Box::new(results.pop().unwrap_or(Expr::Const(Value::Null)));
             let branches = condition.into_iter().zip(results).collect();
             Ok(Typed::new(Expr::Case { branches, otherwise }, ty, nullable))
+        }
+        "CHOOSE" if !binder.is_snowflake() && asts.len() >= 2 => {
+            let mut branches = Vec::new();
+            for at in 1..asts.len() {
+                let place = Typed::constant(Value::Int(at as i64), DataType::Int);
+                branches.push(binder.compare(Comparison::Equal, expr(0)?, place)?.expr);
+            }
+            let results =
+                asts[1..].iter().map(|ast| binder.expr(ast, level)).collect::<Result<Vec<_>, _>>()?;
+            let (results, ty, _) = binder.unify(results)?;
+            let branches = branches.into_iter().zip(results).collect();
+            Ok(Typed::new(Expr::Case { branches, otherwise: Box::new(Expr::Const(Value::Null)) }, ty, true))
         }
         "NVL2" => {
             let test = Expr::IsNull(Box::new(expr(0)?.expr), true);
@@ -115,7 +129,9 @@ pub(crate) fn bind(
 /// Binds a call of plain values.
 pub(crate) fn call(binder: &Binder<'_>, name: &str, arguments: Vec<Typed>) -> Result<Typed, SqlError> {
     let mut arguments = Some(arguments);
-    for family in [numbers::call, text::call, times::call, digest::call, variant::call, system::call] {
+    for family in
+        [tsql::call, numbers::call, text::call, times::call, digest::call, variant::call, system::call]
+    {
         if let Some(typed) = family(binder, name, &mut arguments)? {
             return Ok(typed);
         }
@@ -156,6 +172,7 @@ pub(crate) fn unknown(binder: &Binder<'_>, name: &str, arguments: &[Typed]) -> S
         Dialect::SqlServer => {
             SqlError::mssql(195, format!("'{name}' is not a recognized built-in function name."))
                 .with_class(15)
+                .with_state(10)
         }
         Dialect::Snowflake if arguments.is_empty() => {
             SqlError::snowflake(2_140, "42601", format!("SQL compilation error:\nUnknown function {name}"))

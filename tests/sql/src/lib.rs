@@ -47,7 +47,7 @@ pub use database::{Database, OpenTransaction, Settings};
 pub use decimal::{Decimal, Rounding};
 pub use error::{Effect, SqlError};
 pub use outcome::{Context, Outcome, ResultSet, Rows, Verb};
-pub use session::{Identity, Parameter, Session};
+pub use session::{CallArgument, Called, Identity, Parameter, Session};
 pub use stage::{StageReader, StageRequest, StageRow, StageRows};
 pub use text::Text;
 pub use types::{ClrType, Column, DataType, Dialect, Length};

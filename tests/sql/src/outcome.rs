@@ -32,6 +32,13 @@ pub enum Outcome {
         /// The text.
         message: String,
     },
+    /// A procedure's statements begin (SQL Server).
+    Entered,
+    /// A procedure has returned.
+    Left {
+        /// RETURN's code.
+        status: i32,
+    },
     /// The session's context changed (USE …): the wire has its own message for it.
     Changed {
         /// Which part.

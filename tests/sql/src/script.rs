@@ -1,5 +1,7 @@
 //! From a batch's text to steps: SQL by the parser library, and by hand the statements that it does not know.
 
+use std::sync::Arc;
+
 use sqlparser::{
     ast::{self, Expr as Ast},
     dialect::{Dialect as ParserDialect, MsSqlDialect, SnowflakeDialect},
@@ -13,6 +15,13 @@ use crate::{
     outcome::Context,
     types::Dialect,
 };
+
+mod reserved;
+mod rewrite;
+mod tsql;
+mod variables;
+
+pub(crate) use tsql::{CursorStep, Fetch, GivenText, ProcedureText};
 
 /// One thing that a batch does.
 #[derive(Debug)]
@@ -40,8 +49,42 @@ pub(crate) enum Step {
     Print(Box<Ast>),
     RaiseError(Vec<Ast>),
     Throw(Vec<Ast>),
-    /// A procedure with its named or plain arguments.
-    Execute(ast::ObjectName, Vec<(Option<String>, Ast)>),
+    /// A procedure, the variable that takes its return code, and its named or plain arguments.
+    Execute {
+        into: Option<String>,
+        name: ast::ObjectName,
+        arguments: Vec<GivenText>,
+    },
+    /// The rows that EXECUTE gives go into a table.
+    InsertResults {
+        table: ast::ObjectName,
+        columns: Vec<String>,
+        source: Box<Step>,
+    },
+    /// Text that is run.
+    ExecuteText(Vec<Ast>),
+    /// A statement whose recursive queries may take so many rounds.
+    Recursion(u64, Box<Step>),
+    Try {
+        body: Vec<Line>,
+        handler: Vec<Line>,
+    },
+    Break,
+    Continue,
+    Return(Option<Box<Ast>>),
+    Goto(String),
+    Label(String),
+    WaitFor {
+        until: bool,
+        when: Box<Ast>,
+    },
+    DeclareTable(Box<ast::CreateTable>),
+    Cursor(String, CursorStep),
+    CreateProcedure(Arc<ProcedureText>),
+    DropProcedure {
+        names: Vec<ast::ObjectName>,
+        if_exists: bool,
+    },
     AlterSession(Vec<(String, String)>),
     /// SHOW, DESCRIBE, GRANT, REVOKE and other administration: its tokens without blanks.
     Words(Vec<Token>),
@@ -64,7 +107,11 @@ fn parser_dialect(dialect: Dialect) -> &'static dyn ParserDialect {
 fn syntax_error(dialect: Dialect, message: &str, line: u64, found: &str) -> SqlError {
     match dialect {
         Dialect::SqlServer => {
-            SqlError::mssql(102, format!("Incorrect syntax near '{}'. ({})", quote(found), quote(message)))
+            // The parser tells what it could not take, and where.
+            let (found, line) = reserved::found(message).unwrap_or((found, line));
+            let keyword = reserved::is_keyword(found);
+            let (number, what) = if keyword { (156, "the keyword ") } else { (102, "") };
+            SqlError::mssql(number, format!("Incorrect syntax near {what}'{}'.", quote(found)))
                 .with_class(15)
                 .at_line(line.max(1) as u32)
                 .ending(Effect::Batch)
@@ -102,19 +149,45 @@ pub(crate) fn parse_name(dialect: Dialect, sql: &str) -> Result<ast::ObjectName,
     parser.parse_object_name(false).map_err(failed)
 }
 
+/// Parses the parameters of `sp_executesql`'s declaration.
+pub(crate) fn parse_parameters(dialect: Dialect, text: &str) -> Result<Vec<tsql::ParameterText>, SqlError> {
+    let failed = |error: ParserError| syntax_error(dialect, &error.to_string(), 1, text);
+    let parser = Parser::new(parser_dialect(dialect)).try_with_sql(text).map_err(failed)?;
+    let mut script =
+        Script { dialect, parser, depth: 0, at_start: true, text: Arc::from(text), recursion: Vec::new() };
+    let list = script.parameters()?;
+    if script.end() { Ok(list) } else { Err(script.unexpected("a comma is missing")) }
+}
+
 /// Parses a whole batch.
 pub(crate) fn parse(dialect: Dialect, sql: &str) -> Result<Vec<Line>, SqlError> {
     let tokens = Tokenizer::new(parser_dialect(dialect), sql)
         .tokenize_with_location()
         .map_err(|error| syntax_error(dialect, &error.message, error.location.line, sql))?;
-    let tokens = if dialect == Dialect::SqlServer { strip_hints(tokens) } else { tokens };
+    let mut recursion = Vec::new();
+    let tokens = if dialect == Dialect::SqlServer {
+        rewrite::rewritten(strip_hints(tokens, &mut recursion))
+    } else {
+        tokens
+    };
+    if dialect == Dialect::SqlServer
+        && let Some((line, found)) = reserved::misplaced(&tokens)
+    {
+        return Err(syntax_error(dialect, "", line, &found));
+    }
     let parser = Parser::new(parser_dialect(dialect)).with_tokens_with_locations(tokens);
-    let mut script = Script { dialect, parser, depth: 0 };
+    let mut script = Script { dialect, parser, depth: 0, at_start: true, text: Arc::from(sql), recursion };
     let mut lines = Vec::new();
     while let Some(line) = script.line()? {
         lines.push(line);
+        script.at_start = false;
     }
     Ok(lines)
+}
+
+/// Refuses a batch that names a variable which neither it nor its caller declared (137).
+pub(crate) fn check_variables(lines: &[Line], known: impl Iterator<Item = String>) -> Result<(), SqlError> {
+    variables::check(lines, known.collect())
 }
 
 const HINTS: &[&str] = &[
@@ -144,7 +217,7 @@ fn word(token: &Token) -> Option<String> {
 }
 
 /// Takes out what the parser does not know and what changes nothing here: hints behind the target of a change, and OPTION (…).
-fn strip_hints(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+fn strip_hints(tokens: Vec<TokenWithSpan>, recursion: &mut Vec<((u64, u64), u64)>) -> Vec<TokenWithSpan> {
     let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     let mut last = String::new();
     let mut at = 0;
@@ -166,6 +239,10 @@ fn strip_hints(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
                         .is_some_and(|word| HINTS.contains(&word.as_str()))
                 };
             if hint || (word == "OPTION" && opens) {
+                let start = token.span.start;
+                if let Some(rounds) = rewrite::max_recursion(&tokens[at..]) {
+                    recursion.push(((start.line, start.column), rounds));
+                }
                 let mut depth = 0;
                 at += 1;
                 while at < tokens.len() {
@@ -207,6 +284,12 @@ struct Script {
     dialect: Dialect,
     parser: Parser<'static>,
     depth: u32,
+    /// Nothing of the batch was read yet.
+    at_start: bool,
+    /// The whole batch, which a procedure keeps.
+    text: Arc<str>,
+    /// Where MAXRECURSION was said (line and column), and how much.
+    recursion: Vec<((u64, u64), u64)>,
 }
 
 impl Script {
@@ -274,13 +357,14 @@ impl Script {
         match (first.as_str(), second.as_str()) {
             ("BEGIN", "TRAN" | "TRANSACTION" | "WORK" | "NAME" | "DISTRIBUTED") => self.begin(),
             ("START", "TRANSACTION") => self.begin(),
+            ("BEGIN", "TRY") if mssql => self.try_block(),
             ("BEGIN", _) if mssql => self.block(),
             ("BEGIN", "") => self.begin(),
             ("COMMIT" | "ROLLBACK", _) => Ok(self.finish(&first)),
             ("SAVE", "TRAN" | "TRANSACTION") => {
                 self.parser.next_token();
                 self.parser.next_token();
-                Ok(Step::Save(self.parser.next_token().token.to_string()))
+                Ok(Step::Save(self.one_name()?))
             }
             ("SET", _) if mssql => self.set(),
             ("DECLARE", _) if mssql => self.declare(),
@@ -321,7 +405,7 @@ impl Script {
             ("THROW", _) if mssql => {
                 self.parser.next_token();
                 let mut list = Vec::new();
-                while !self.end() {
+                while !self.statement_begins() {
                     list.push(self.expr()?);
                     if !self.parser.consume_token(&Token::Comma) {
                         break;
@@ -330,10 +414,45 @@ impl Script {
                 Ok(Step::Throw(list))
             }
             ("EXEC" | "EXECUTE", _) if mssql => self.execute(),
+            ("INSERT", _) if mssql && self.inserts_results() => self.insert_results(),
+            ("BREAK", _) if mssql => {
+                self.parser.next_token();
+                Ok(Step::Break)
+            }
+            ("CONTINUE", _) if mssql => {
+                self.parser.next_token();
+                Ok(Step::Continue)
+            }
+            ("RETURN", _) if mssql => self.return_step(),
+            ("GOTO", _) if mssql => {
+                self.parser.next_token();
+                Ok(Step::Goto(self.one_name()?.to_lowercase()))
+            }
+            ("WAITFOR", _) if mssql => self.wait_for(),
+            ("OPEN" | "CLOSE" | "DEALLOCATE" | "FETCH", _) if mssql => self.cursor(&first),
+            ("CREATE" | "ALTER", "PROC" | "PROCEDURE") if mssql => self.procedure(&first),
+            ("CREATE", "OR")
+                if mssql
+                    && matches!(
+                        word(&self.parser.peek_nth_token(3).token).as_deref(),
+                        Some("PROC" | "PROCEDURE")
+                    ) =>
+            {
+                self.procedure(&first)
+            }
+            ("DROP", "PROC" | "PROCEDURE") if mssql => self.drop_procedure(),
+            (label, "")
+                if mssql && !label.is_empty() && self.parser.peek_nth_token(1).token == Token::Colon =>
+            {
+                self.parser.next_token();
+                self.parser.next_token();
+                Ok(Step::Label(label.to_lowercase()))
+            }
+            // A batch may begin with a procedure's name alone.
+            (name, _) if mssql && self.at_start && self.depth == 1 && reserved::calls(name) => self.execute(),
             ("ALTER", "SESSION") => self.alter_session(),
             (
-                "SHOW" | "DESCRIBE" | "DESC" | "GRANT" | "DENY" | "REVOKE" | "DBCC" | "CHECKPOINT"
-                | "WAITFOR" | "KILL",
+                "SHOW" | "DESCRIBE" | "DESC" | "GRANT" | "DENY" | "REVOKE" | "DBCC" | "CHECKPOINT" | "KILL",
                 _,
             )
             | (
@@ -383,6 +502,7 @@ impl Script {
     }
 
     fn statement(&mut self) -> Result<Step, SqlError> {
+        let begin = self.parser.peek_token().span.start;
         let statement = self.parser.parse_statement().map_err(|error| self.fail(&error))?;
         if self.dialect == Dialect::Snowflake && !self.end() {
             let found = self.parser.peek_token();
@@ -393,7 +513,17 @@ impl Script {
                 &found.token.to_string(),
             ));
         }
-        Ok(Step::Sql(Box::new(statement)))
+        let step = Step::Sql(Box::new(statement));
+        // The OPTION clause stood between the statement's begin and what follows it.
+        let next = self.parser.peek_token().span.start;
+        let place = |(line, column): (u64, u64)| {
+            (line, column) >= (begin.line, begin.column)
+                && (next.line == 0 || (line, column) <= (next.line, next.column))
+        };
+        match self.recursion.iter().find(|(at, _)| place(*at)) {
+            Some((_, rounds)) => Ok(Step::Recursion(*rounds, Box::new(step))),
+            None => Ok(step),
+        }
     }
 
     /// The statement's tokens up to its end.
@@ -453,16 +583,32 @@ impl Script {
             && word.value.starts_with('@')
         {
             self.parser.next_token();
+            use ast::BinaryOperator as Op;
             let sign = self.parser.next_token();
-            if sign.token != Token::Eq {
-                return Err(syntax_error(
-                    self.dialect,
-                    "= is missing",
-                    sign.span.start.line,
-                    &sign.token.to_string(),
-                ));
+            let operator = match &sign.token {
+                Token::Eq => None,
+                Token::Plus => Some(Op::Plus),
+                Token::Minus => Some(Op::Minus),
+                Token::Mul => Some(Op::Multiply),
+                Token::Div => Some(Op::Divide),
+                Token::Mod => Some(Op::Modulo),
+                Token::Ampersand => Some(Op::BitwiseAnd),
+                Token::Pipe => Some(Op::BitwiseOr),
+                Token::Caret => Some(Op::BitwiseXor),
+                found => {
+                    let line = sign.span.start.line;
+                    return Err(syntax_error(self.dialect, "= is missing", line, &found.to_string()));
+                }
+            };
+            let Some(op) = operator else {
+                return Ok(Step::Assign(word.value, Box::new(self.expr()?)));
+            };
+            if !self.parser.consume_token(&Token::Eq) {
+                return Err(self.unexpected("= is missing"));
             }
-            return Ok(Step::Assign(word.value, Box::new(self.expr()?)));
+            let left = Box::new(Ast::Identifier(ast::Ident::new(word.value.clone())));
+            let right = Box::new(Ast::Nested(Box::new(self.expr()?)));
+            return Ok(Step::Assign(word.value, Box::new(Ast::BinaryOp { left, op, right })));
         }
         // A session option: words, numbers and texts up to where another statement begins.
         let mut words: Vec<String> = Vec::new();
@@ -516,21 +662,22 @@ impl Script {
 
     fn declare(&mut self) -> Result<Step, SqlError> {
         self.parser.next_token();
+        if !matches!(&self.parser.peek_token().token, Token::Word(word) if word.value.starts_with('@')) {
+            return self.declare_cursor();
+        }
         let mut list = Vec::new();
         loop {
-            let Token::Word(name) = self.parser.next_token().token else {
-                let found = self.parser.peek_token();
-                return Err(syntax_error(
-                    self.dialect,
-                    "a variable is missing",
-                    found.span.start.line,
-                    &found.token.to_string(),
-                ));
-            };
+            let name = self.one_name()?;
+            if !name.starts_with('@') {
+                return Err(self.unexpected("a variable is missing"));
+            }
             self.eat("AS");
+            if list.is_empty() && self.word().as_deref() == Some("TABLE") {
+                return self.table_variable(&name);
+            }
             let ty = self.parser.parse_data_type().map_err(|error| self.fail(&error))?;
             let value = if self.parser.consume_token(&Token::Eq) { Some(self.expr()?) } else { None };
-            list.push((name.value, ty, value));
+            list.push((name, ty, value));
             if !self.parser.consume_token(&Token::Comma) {
                 return Ok(Step::Declare(list));
             }
@@ -577,33 +724,6 @@ impl Script {
             })
             .collect();
         Ok(Step::Use(context, idents))
-    }
-
-    fn execute(&mut self) -> Result<Step, SqlError> {
-        self.parser.next_token();
-        if self.parser.peek_token().token == Token::LParen {
-            let list = self.parenthesized()?;
-            let name =
-                ast::ObjectName(vec![ast::ObjectNamePart::Identifier(ast::Ident::new("sp_executesql"))]);
-            return Ok(Step::Execute(name, list.into_iter().map(|ast| (None, ast)).collect()));
-        }
-        let name = self.parser.parse_object_name(false).map_err(|error| self.fail(&error))?;
-        let mut arguments = Vec::new();
-        while !self.end() {
-            let named = match (self.parser.peek_token().token, self.parser.peek_nth_token(1).token) {
-                (Token::Word(word), Token::Eq) if word.value.starts_with('@') => {
-                    self.parser.next_token();
-                    self.parser.next_token();
-                    Some(word.value)
-                }
-                _ => None,
-            };
-            arguments.push((named, self.expr()?));
-            if !self.parser.consume_token(&Token::Comma) {
-                break;
-            }
-        }
-        Ok(Step::Execute(name, arguments))
     }
 
     fn alter_session(&mut self) -> Result<Step, SqlError> {

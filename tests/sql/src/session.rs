@@ -27,14 +27,25 @@ use crate::{
 
 mod access;
 mod changes;
+mod constraints;
+mod cursors;
 mod ddl;
 mod dml;
+mod flow;
 mod merge;
+mod output;
+mod procedures;
 mod show;
 mod steps;
 mod transaction;
 
+pub use procedures::{CallArgument, Called};
 pub(crate) use transaction::Transaction;
+
+type Answers = Vec<Result<Outcome, SqlError>>;
+
+/// Rounds of a recursive query without MAXRECURSION.
+const RECURSION: u64 = 100;
 
 /// Who a session belongs to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -81,6 +92,8 @@ pub(crate) struct Options {
     pub isolation: Isolation,
     pub lock_timeout: Option<Duration>,
     pub no_count: bool,
+    /// FMTONLY: queries tell their columns and return no rows.
+    pub metadata_only: bool,
     pub abort_on_error: bool,
     pub implicit_transactions: bool,
     pub autocommit: bool,
@@ -106,6 +119,23 @@ pub struct Session {
     row_count: Arc<AtomicI64>,
     error: i64,
     last_identity: Option<i64>,
+    /// How deep procedures and run text are nested.
+    level: u32,
+    /// The procedure that runs.
+    procedure: Option<String>,
+    /// The levels of the TRY blocks around the current statement.
+    tries: Vec<u32>,
+    /// An error on its way to a CATCH, and those whose CATCH blocks run.
+    raised: Option<flow::Raised>,
+    caught: Vec<SqlError>,
+    cursors: HashMap<String, cursors::Cursor>,
+    fetch_status: i64,
+    cursor_rows: i64,
+    locals: Vec<procedures::Local>,
+    /// What the OUTPUT clause of the current change gives.
+    output: Option<output::Output>,
+    /// Rounds that a recursive query may take: MAXRECURSION of the current statement.
+    recursion: u64,
 }
 
 impl Session {
@@ -129,6 +159,7 @@ impl Session {
                 isolation: Isolation::ReadCommitted,
                 lock_timeout: db.settings().lock_timeout,
                 no_count: false,
+                metadata_only: false,
                 abort_on_error: false,
                 implicit_transactions: false,
                 autocommit: true,
@@ -143,6 +174,17 @@ impl Session {
             row_count: Arc::new(AtomicI64::new(0)),
             error: 0,
             last_identity: None,
+            level: 0,
+            procedure: None,
+            tries: Vec::new(),
+            raised: None,
+            caught: Vec::new(),
+            cursors: HashMap::new(),
+            fetch_status: 0,
+            cursor_rows: 0,
+            locals: Vec::new(),
+            output: None,
+            recursion: RECURSION,
         }
     }
 
@@ -204,8 +246,7 @@ impl Session {
         sql: &str,
         parameters: &[Parameter],
     ) -> Vec<Result<Outcome, SqlError>> {
-        self.variables.clear();
-        self.positional.clear();
+        self.begin_batch();
         for parameter in parameters {
             let pair = (parameter.ty.clone(), parameter.value.clone());
             if parameter.name.is_empty() {
@@ -214,8 +255,13 @@ impl Session {
                 self.variables.insert(parameter.name.to_lowercase(), pair);
             }
         }
-        self.drop_unfinished();
-        match script::parse(self.db.dialect(), sql) {
+        let parsed = script::parse(self.db.dialect(), sql).and_then(|lines| {
+            if self.db.dialect() == Dialect::SqlServer {
+                script::check_variables(&lines, self.variables.keys().cloned())?;
+            }
+            Ok(lines)
+        });
+        match parsed {
             Err(error) => vec![Err(error)],
             Ok(lines) if self.db.dialect() == Dialect::Snowflake && lines.len() > 1 => {
                 vec![Err(SqlError::snowflake(
@@ -230,6 +276,7 @@ impl Session {
             Ok(lines) => {
                 let mut out = Vec::new();
                 self.run_lines(&lines, &mut out, true).await;
+                self.end_batch(&mut out);
                 out
             }
         }
@@ -336,7 +383,7 @@ impl Session {
             facts: Facts {
                 transaction: self.transaction_id(),
                 nesting: self.nesting,
-                doomed: false,
+                doomed: self.transaction.as_ref().is_some_and(|transaction| transaction.doomed),
                 row_count: self.row_count.load(Ordering::Relaxed),
                 error: self.error,
                 identity: self.last_identity,
@@ -346,7 +393,11 @@ impl Session {
                     Isolation::Serializable => 4,
                     Isolation::Snapshot => 5,
                 },
-                fetch_status: 0,
+                fetch_status: self.fetch_status,
+                cursor_rows: self.cursor_rows,
+                level: self.level,
+                recursion: self.recursion,
+                caught: self.caught.last().cloned(),
             },
         }
     }
@@ -367,6 +418,7 @@ impl Session {
         let counter = Arc::clone(&self.row_count);
         counter.store(0, Ordering::Relaxed);
         let limit = match self.options.row_limit {
+            _ if self.options.metadata_only => 0,
             0 => usize::MAX,
             limit => limit as usize,
         };
@@ -404,14 +456,22 @@ impl Session {
         }
     }
 
-    /// Remembers an error for @@ERROR and decides what it ends.
+    /// Remembers an error for @@ERROR and decides what it ends. Inside TRY a transaction that cannot go on is left
+    /// to CATCH, which can only roll it back.
     fn settle(&mut self, error: SqlError) -> SqlError {
         self.error = i64::from(error.number);
-        let fatal = error.effect == Effect::Transaction
-            || (self.options.abort_on_error && error.class >= 11 && self.transaction.is_some());
-        if fatal {
-            self.rollback();
-            return error.ending(Effect::Transaction);
+        let mssql = self.dialect() == Dialect::SqlServer;
+        let error = if mssql {
+            flow::weigh(error, self.options.abort_on_error && self.transaction.is_some())
+        } else {
+            error
+        };
+        if error.effect == Effect::Transaction {
+            if self.tries.is_empty() {
+                self.rollback();
+            } else if let Some(transaction) = &mut self.transaction {
+                transaction.doomed = true;
+            }
         }
         error
     }

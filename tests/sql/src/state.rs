@@ -65,8 +65,38 @@ pub(crate) struct Unique {
     pub clustered: bool,
     /// False for a plain index, which only catalog views know.
     pub unique: bool,
+    /// A constraint, and not only an index.
+    pub constraint: bool,
     pub columns: Vec<usize>,
     pub descending: Vec<bool>,
+}
+
+/// A CHECK constraint.
+#[derive(Debug, Clone)]
+pub(crate) struct CheckDef {
+    pub name: String,
+    /// The condition as it was written.
+    pub sql: String,
+    /// The column that it was declared with.
+    pub column: Option<String>,
+}
+
+/// A FOREIGN KEY constraint.
+#[derive(Debug, Clone)]
+pub(crate) struct ForeignDef {
+    pub name: String,
+    pub columns: Vec<usize>,
+    pub parent: TableId,
+    pub parent_columns: Vec<usize>,
+}
+
+/// What a table's rows have to fulfil besides its keys.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Constraints {
+    pub checks: Vec<CheckDef>,
+    pub foreign: Vec<ForeignDef>,
+    /// Names of DEFAULT constraints and their columns.
+    pub defaults: Vec<(String, String)>,
 }
 
 /// A table's definition.
@@ -76,6 +106,7 @@ pub(crate) struct TableDef {
     pub name: Name,
     pub columns: Vec<ColumnDef>,
     pub keys: Vec<Unique>,
+    pub constraints: Constraints,
     pub next_identity: Arc<AtomicI64>,
     pub temporary: bool,
     pub transient: bool,
@@ -92,6 +123,7 @@ impl TableDef {
             name,
             columns: other.columns.clone(),
             keys: other.keys.clone(),
+            constraints: other.constraints.clone(),
             next_identity: Arc::new(AtomicI64::new(other.next_identity.load(Ordering::Relaxed))),
             temporary: other.temporary,
             transient: other.transient,
@@ -156,6 +188,26 @@ impl Object {
     }
 }
 
+/// A parameter of a procedure.
+#[derive(Debug, Clone)]
+pub(crate) struct ProcedureParameter {
+    pub name: String,
+    pub ty: crate::types::DataType,
+    pub default: Option<crate::value::Value>,
+    pub output: bool,
+}
+
+/// A stored procedure.
+#[derive(Debug)]
+pub(crate) struct ProcedureDef {
+    pub id: TableId,
+    pub name: Name,
+    pub parameters: Vec<ProcedureParameter>,
+    pub body: Arc<Vec<crate::script::Line>>,
+    pub text: Arc<str>,
+    pub created: (i32, u64),
+}
+
 /// A database's own settings.
 #[derive(Debug, Clone)]
 pub(crate) struct DatabaseInfo {
@@ -184,6 +236,7 @@ pub(crate) struct State {
     pub databases: BTreeMap<String, DatabaseInfo>,
     pub schemas: BTreeMap<(String, String), SchemaInfo>,
     pub objects: BTreeMap<Key, Object>,
+    pub procedures: BTreeMap<Key, Arc<ProcedureDef>>,
     pub tables: HashMap<TableId, Arc<TableVersion>>,
     pub grants: Grants,
 }

@@ -17,6 +17,9 @@ use crate::tokens::{self, Change, Done, DoneKind, Notice, status};
 /// From this class on an error ends the connection.
 const FATAL_CLASS: u8 = 20;
 
+/// Errors that undo the change that a statement was making; the client is told that it ended.
+const TERMINATED: &[i32] = &[515, 547, 2601, 2627, 2628, 3960, 8115, 8152];
+
 /// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -42,6 +45,8 @@ pub(crate) struct Answer<'a, W> {
     /// Whether any statement failed.
     pub(crate) failed: bool,
     held: Option<Done>,
+    /// Procedures that a batch runs inside each other: their statements end with DONEINPROC.
+    entered: u32,
 }
 
 impl<'a, W: AsyncWrite + Unpin> Answer<'a, W> {
@@ -52,7 +57,7 @@ impl<'a, W: AsyncWrite + Unpin> Answer<'a, W> {
         statement: &'a str,
         done: DoneKind,
     ) -> Self {
-        Self { out, received, shared, statement, done, failed: false, held: None }
+        Self { out, received, shared, statement, done, failed: false, held: None, entered: 0 }
     }
 
     /// Sends the outcomes' tokens. `session` is told when an error undoes its transaction.
@@ -66,7 +71,7 @@ impl<'a, W: AsyncWrite + Unpin> Answer<'a, W> {
                 Ok(Outcome::Rows(result)) => self.rows(result, session).await?,
                 Ok(Outcome::Count { verb, rows }) => {
                     self.hold(Done {
-                        kind: self.done,
+                        kind: self.kind(),
                         status: status::COUNT,
                         command: tokens::command(verb),
                         rows,
@@ -74,11 +79,19 @@ impl<'a, W: AsyncWrite + Unpin> Answer<'a, W> {
                     Ended::Complete
                 }
                 Ok(Outcome::Done { verb, .. }) => {
-                    self.hold(Done { kind: self.done, status: 0, command: tokens::command(verb), rows: 0 });
+                    self.hold(Done { kind: self.kind(), status: 0, command: tokens::command(verb), rows: 0 });
                     Ended::Complete
                 }
                 Ok(Outcome::Info { number, class, state, message }) => {
-                    self.notice(&Notice { number, class: class.min(10), state, message: &message, line: 1 });
+                    self.inform(number, class.min(10), state, &message);
+                    Ended::Complete
+                }
+                Ok(Outcome::Entered) => {
+                    self.entered += 1;
+                    Ended::Complete
+                }
+                Ok(Outcome::Left { status }) => {
+                    self.left(status);
                     Ended::Complete
                 }
                 Ok(Outcome::Changed { what, old, new }) => {
@@ -97,7 +110,7 @@ impl<'a, W: AsyncWrite + Unpin> Answer<'a, W> {
     /// An error and the DONE that says so. The transaction it undoes is rolled back here if rows were still read.
     pub(crate) fn error(&mut self, error: &SqlError, session: &mut Session) -> Ended {
         self.failed = true;
-        let SqlError { number, class, state, line, message, .. } = error;
+        let SqlError { number, class, state, line, message, procedure, .. } = error;
         if error.effect == Effect::Transaction {
             session.rollback();
         }
@@ -106,9 +119,13 @@ impl<'a, W: AsyncWrite + Unpin> Answer<'a, W> {
             state: *state,
             class: (*class).max(11),
             message,
-            line: *line,
+            line: (*line).max(1),
+            procedure,
         });
-        self.hold(Done::plain(self.done, status::ERROR));
+        if TERMINATED.contains(number) {
+            self.inform(3621, 0, 0, "The statement has been terminated.");
+        }
+        self.hold(Done::plain(self.kind(), status::ERROR));
         if *class >= FATAL_CLASS { Ended::Fatal } else { Ended::Complete }
     }
 
@@ -136,12 +153,31 @@ impl<'a, W: AsyncWrite + Unpin> Answer<'a, W> {
         notice.put(server, self.out.tokens());
     }
 
+    /// What ends the current statement.
+    fn kind(&self) -> DoneKind {
+        if self.entered > 0 { DoneKind::InProc } else { self.done }
+    }
+
+    /// A procedure that a statement called has returned. The call that a client made ends with its own tokens.
+    fn left(&mut self, status: i32) {
+        self.entered = self.entered.saturating_sub(1);
+        if self.done == DoneKind::Done && self.entered == 0 {
+            self.release();
+            tokens::return_status(status, self.out.tokens());
+            self.hold(Done::plain(DoneKind::Proc, 0));
+        }
+    }
+
+    fn inform(&mut self, number: i32, class: u8, state: u8, message: &str) {
+        self.notice(&Notice { number, state, class, message, line: 1, procedure: "" });
+    }
+
     fn changed(&mut self, what: Context, old: &str, new: &str) {
         self.release();
         if what == Context::Database {
             Change::Database { new, old }.put(self.out.tokens());
             let message = format!("Changed database context to '{new}'.");
-            self.notice(&Notice { number: 5701, state: 1, class: 0, message: &message, line: 1 });
+            self.inform(5701, 0, 1, &message);
         }
     }
 
@@ -165,7 +201,7 @@ impl<'a, W: AsyncWrite + Unpin> Answer<'a, W> {
             }
             let Some(row) = rows.next() else {
                 let command = tokens::command(Verb::Select);
-                self.hold(Done { kind: self.done, status: status::COUNT, command, rows: sent });
+                self.hold(Done { kind: self.kind(), status: status::COUNT, command, rows: sent });
                 break Ended::Complete;
             };
             if let Err(error) = row.and_then(|row| writer.put(&row, self.out.tokens())) {

@@ -22,6 +22,7 @@
 //! `outgoing`. Values become bytes in `types` and `values`, rows in `rows`.
 
 mod answer;
+mod bulk;
 mod computed;
 mod config;
 mod connection;

@@ -77,11 +77,19 @@ pub(crate) async fn log_in<T: AsyncRead + AsyncWrite + Unpin>(
             let server = &shared.config.database.settings().server_name;
             let Refusal { number, class, message, .. } = &refusal;
             let tokens = out.tokens();
-            Notice { number: *number, state: 1, class: *class, message, line: 1 }.put(server, tokens);
+            Notice { number: *number, state: 1, class: *class, message, line: 1, procedure: "" }
+                .put(server, tokens);
             if *number == 4060 {
                 let also = Refusal::failed(&login.user, "");
-                Notice { number: also.number, state: 1, class: also.class, message: &also.message, line: 1 }
-                    .put(server, tokens);
+                Notice {
+                    number: also.number,
+                    state: 1,
+                    class: also.class,
+                    message: &also.message,
+                    line: 1,
+                    procedure: "",
+                }
+                .put(server, tokens);
             }
             Done::plain(DoneKind::Done, status::ERROR).put(tokens);
             out.end().await?;
@@ -157,11 +165,11 @@ fn greet<T: AsyncWrite + Unpin>(
     let into = out.tokens();
     Change::Database { new: &database, old: "master" }.put(into);
     let message = format!("Changed database context to '{database}'.");
-    Notice { number: 5701, state: 2, class: 0, message: &message, line: 1 }.put(server, into);
+    Notice { number: 5701, state: 2, class: 0, message: &message, line: 1, procedure: "" }.put(server, into);
     Change::Collation(settings.collation.tds()).put(into);
     Change::Language("us_english").put(into);
     let message = "Changed language setting to us_english.";
-    Notice { number: 5703, state: 1, class: 0, message, line: 1 }.put(server, into);
+    Notice { number: 5703, state: 1, class: 0, message, line: 1, procedure: "" }.put(server, into);
     tokens::login_ack(login.tds_version, tokens::PROGRAM_VERSION, into);
     let utf8 = login.features.contains(&feature::UTF8_SUPPORT);
     let features: &[(u8, &[u8])] = if utf8 { &[(feature::UTF8_SUPPORT, &[1])] } else { &[] };

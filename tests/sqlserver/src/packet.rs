@@ -17,6 +17,7 @@ pub(crate) mod kind {
     pub(crate) const BATCH: u8 = 0x01;
     pub(crate) const RPC: u8 = 0x03;
     pub(crate) const RESULT: u8 = 0x04;
+    pub(crate) const BULK: u8 = 0x07;
     pub(crate) const ATTENTION: u8 = 0x06;
     pub(crate) const TRANSACTION: u8 = 0x0E;
     pub(crate) const LOGIN7: u8 = 0x10;

@@ -8,6 +8,9 @@ use crate::values::swap_uuid;
 
 const DAYS_TO_1900: i32 = 693_595;
 const NULL_TYPE: u8 = 0x1F;
+/// Flags of a parameter (MS-TDS 2.2.6.6).
+const BY_REFERENCE: u8 = 0x01;
+const DEFAULT: u8 = 0x02;
 /// The length of a PLP value that is NULL, and of one whose length its sender does not know.
 const PLP_NULL: u64 = u64::MAX;
 const PLP_UNKNOWN: u64 = u64::MAX - 1;
@@ -19,6 +22,10 @@ pub(crate) struct Argument {
     pub(crate) name: String,
     pub(crate) ty: DataType,
     pub(crate) value: Value,
+    /// The client wants to know what becomes of it.
+    pub(crate) output: bool,
+    /// The client asks for the parameter's default.
+    pub(crate) default: bool,
 }
 
 /// How the value's length is written.
@@ -35,17 +42,54 @@ enum Framing {
 pub(crate) fn read(reader: &mut Reader<'_>, collation: Collation) -> Result<Argument, WireError> {
     let units = usize::from(reader.u8()?);
     let name = reader.utf16(units)?;
-    reader.u8()?; // by reference, default value
+    let flags = reader.u8()?;
     let kind = reader.u8()?;
-    let (ty, framing) = read_type(kind, reader, collation)?;
+    let Cell { ty, framing, .. } = read_type(kind, reader, collation)?;
     let value = match read_bytes(framing, reader)? {
         None => Value::Null,
         Some(bytes) => decode(&ty, kind, &bytes)?,
     };
-    Ok(Argument { name, ty, value })
+    Ok(Argument { name, ty, value, output: flags & BY_REFERENCE != 0, default: flags & DEFAULT != 0 })
 }
 
-fn read_type(
+/// A type as a client announces it, and how its values follow.
+pub(crate) struct Cell {
+    ty: DataType,
+    kind: u8,
+    framing: Framing,
+}
+
+impl Cell {
+    /// Whether a column of the type has its table's name, and its values a text pointer before them.
+    pub(crate) fn has_pointer(&self) -> bool {
+        matches!(self.kind, token::TEXT | token::NTEXT | token::IMAGE)
+    }
+
+    /// Reads a value of a row.
+    pub(crate) fn read(&self, reader: &mut Reader<'_>) -> Result<Value, WireError> {
+        if self.has_pointer() {
+            match usize::from(reader.u8()?) {
+                0 => return Ok(Value::Null),
+                length => {
+                    reader.take(length)?;
+                    reader.take(8)?; // its timestamp
+                }
+            }
+        }
+        match read_bytes(self.framing, reader)? {
+            None => Ok(Value::Null),
+            Some(bytes) => decode(&self.ty, self.kind, &bytes),
+        }
+    }
+}
+
+/// Reads the rest of `TYPE_INFO`, behind its first byte.
+pub(crate) fn read_type(kind: u8, reader: &mut Reader<'_>, collation: Collation) -> Result<Cell, WireError> {
+    let (ty, framing) = read_type_info(kind, reader, collation)?;
+    Ok(Cell { ty, kind, framing })
+}
+
+fn read_type_info(
     kind: u8,
     reader: &mut Reader<'_>,
     collation: Collation,
@@ -114,6 +158,12 @@ fn read_type(
             reader.u32()?;
             let collation = read_collation(reader, collation)?;
             (DataType::NVarChar { length: Length::Max, collation }, Framing::Long)
+        }
+        token::XML => {
+            if reader.u8()? != 0 {
+                return Err(unknown("an XML schema, which this server does not have".to_owned()));
+            }
+            (DataType::NVarChar { length: Length::Max, collation }, Framing::Chunks)
         }
         token::IMAGE => {
             reader.u32()?;

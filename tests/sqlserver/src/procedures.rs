@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use keyferry_sql::{Parameter, SqlError, Value};
+use keyferry_sql::{CallArgument, Parameter, SqlError, Value};
 
 use crate::parameters::Argument;
 use crate::rpc::{Call, Procedure};
@@ -14,17 +14,29 @@ const MAX_PREPARED: usize = 10_000;
 #[derive(Debug)]
 pub(crate) enum Action {
     /// Run this statement; a new handle goes back to the client if there is one.
-    Run { sql: String, parameters: Vec<Parameter>, handle: Option<i32> },
-    /// Only the handle goes back.
-    Handle(i32),
+    Run {
+        sql: String,
+        /// The declaration of its parameters.
+        declared: String,
+        parameters: Vec<Parameter>,
+        handle: Option<(String, i32)>,
+        /// The parameters of which the client wants to know the value: place in the call, name.
+        outputs: Vec<(u16, String)>,
+    },
+    /// Call a procedure of the database.
+    Call { name: String, arguments: Vec<CallArgument> },
+    /// Only the handle goes back, under its parameter's name.
+    Handle(String, i32),
     /// Nothing but success.
     Nothing,
+    /// A call that cannot even begin.
+    Refused(SqlError),
 }
 
 #[derive(Debug, Clone)]
 struct Statement {
     sql: String,
-    names: Vec<String>,
+    declared: String,
 }
 
 /// A connection's prepared statements.
@@ -35,42 +47,48 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// What a call means. Errors are SQL Server's: 2812, 8179, 214.
+    /// What a call means. Errors are SQL Server's: 8179, 214.
     pub(crate) fn resolve(&mut self, call: Call) -> Result<Action, SqlError> {
         let mut arguments = call.arguments.into_iter();
         match call.procedure {
             Procedure::ExecuteSql => {
                 let sql = text(arguments.next(), "statement")?;
-                let names = match arguments.next() {
-                    Some(declared) => names(&text(Some(declared), "params")?),
-                    None => Vec::new(),
+                let declared = match arguments.next() {
+                    Some(declared) => optional(declared, "params")?,
+                    None => String::new(),
                 };
-                Ok(Action::Run { sql, parameters: bind(&names, arguments), handle: None })
+                Ok(run(Statement { sql, declared }, 2, arguments, None))
             }
             Procedure::Prepare => {
-                let _handle = arguments.next();
+                let name = arguments.next().map(|one| one.name).unwrap_or_default();
                 let statement = read_statement(&mut arguments)?;
-                Ok(Action::Handle(self.keep(statement)?))
+                Ok(Action::Handle(name, self.keep(statement)?))
             }
             Procedure::PrepareAndExecute => {
-                let _handle = arguments.next();
+                let name = arguments.next().map(|one| one.name).unwrap_or_default();
                 let statement = read_statement(&mut arguments)?;
-                let (sql, names) = (statement.sql.clone(), statement.names.clone());
-                let handle = Some(self.keep(statement)?);
-                Ok(Action::Run { sql, parameters: bind(&names, arguments), handle })
+                let handle = Some((name, self.keep(statement.clone())?));
+                Ok(run(statement, 3, arguments, handle))
             }
             Procedure::Execute => {
                 let handle = number(arguments.next())?;
                 let statement = self.statements.get(&handle).ok_or_else(|| unknown(handle))?;
-                let parameters = bind(&statement.names, arguments);
-                Ok(Action::Run { sql: statement.sql.clone(), parameters, handle: None })
+                Ok(run(statement.clone(), 1, arguments, None))
             }
             Procedure::Unprepare => {
                 let handle = number(arguments.next())?;
                 self.statements.remove(&handle).map(|_| Action::Nothing).ok_or_else(|| unknown(handle))
             }
-            // Any other is executed as a batch would; one that there is not is told by the evaluator.
-            Procedure::Other(name) => Ok(execute(&name, arguments)),
+            Procedure::Other(name) => {
+                let arguments = arguments
+                    .map(|argument| CallArgument {
+                        name: argument.name,
+                        value: (!argument.default).then_some((argument.ty, argument.value)),
+                        output: argument.output,
+                    })
+                    .collect();
+                Ok(Action::Call { name, arguments })
+            }
         }
     }
 
@@ -89,25 +107,33 @@ impl Prepared {
     }
 }
 
-/// `EXEC name …` with an argument for each parameter, named as the client named it.
-fn execute(name: &str, arguments: impl Iterator<Item = Argument>) -> Action {
-    let mut parameters = Vec::new();
-    let mut list = Vec::new();
-    for (at, Argument { name, ty, value }) in arguments.enumerate() {
-        let own = format!("@__{at}");
-        list.push(if name.is_empty() { own.clone() } else { format!("{name} = {own}") });
-        parameters.push(Parameter { name: own, ty, value });
-    }
-    Action::Run { sql: format!("EXEC {name} {}", list.join(", ")), parameters, handle: None }
-}
-
 /// The declaration of `sp_prepare` and `sp_prepexec` and the statement, in this order.
 fn read_statement(arguments: &mut impl Iterator<Item = Argument>) -> Result<Statement, SqlError> {
-    let names = match arguments.next() {
-        Some(Argument { value: Value::Null, .. }) | None => Vec::new(),
-        declared => names(&text(declared, "params")?),
+    let declared = match arguments.next() {
+        Some(declared) => optional(declared, "params")?,
+        None => String::new(),
     };
-    Ok(Statement { names, sql: text(arguments.next(), "stmt")? })
+    Ok(Statement { declared, sql: text(arguments.next(), "stmt")? })
+}
+
+/// A text that may be NULL or of type NULL.
+fn optional(argument: Argument, what: &str) -> Result<String, SqlError> {
+    if argument.value == Value::Null { Ok(String::new()) } else { text(Some(argument), what) }
+}
+
+/// Runs a statement with the arguments that follow; `before` of them were the call's own.
+fn run(
+    statement: Statement,
+    before: u16,
+    arguments: impl Iterator<Item = Argument>,
+    handle: Option<(String, i32)>,
+) -> Action {
+    let arguments: Vec<Argument> = arguments.collect();
+    let wanted: Vec<usize> =
+        arguments.iter().enumerate().filter(|(_, one)| one.output).map(|(at, _)| at).collect();
+    let parameters = bind(&names(&statement.declared), arguments.into_iter());
+    let outputs = wanted.into_iter().map(|at| (before + at as u16, parameters[at].name.clone())).collect();
+    Action::Run { sql: statement.sql, declared: statement.declared, parameters, handle, outputs }
 }
 
 fn text(argument: Option<Argument>, what: &str) -> Result<String, SqlError> {
@@ -135,7 +161,7 @@ fn unknown(handle: i32) -> SqlError {
 fn bind(names: &[String], arguments: impl Iterator<Item = Argument>) -> Vec<Parameter> {
     let mut declared = names.iter();
     arguments
-        .map(|Argument { name, ty, value }| {
+        .map(|Argument { name, ty, value, .. }| {
             let next = declared.next();
             let name = if name.is_empty() { next.cloned().unwrap_or_default() } else { name };
             Parameter { name, ty, value }
@@ -168,7 +194,7 @@ mod tests {
     use super::*;
 
     fn argument(value: Value) -> Argument {
-        Argument { name: String::new(), ty: DataType::Int, value }
+        Argument { name: String::new(), ty: DataType::Int, value, output: false, default: false }
     }
 
     #[test]
@@ -183,7 +209,7 @@ mod tests {
         let text = |text: &str| argument(Value::text(text));
         let call = |procedure, arguments| Call { procedure, arguments };
         let arguments = vec![argument(Value::Null), text("@a int"), text("select @a")];
-        let Ok(Action::Handle(handle)) = prepared.resolve(call(Procedure::Prepare, arguments)) else {
+        let Ok(Action::Handle(_, handle)) = prepared.resolve(call(Procedure::Prepare, arguments)) else {
             panic!("no handle")
         };
         let handle = || argument(Value::Int(i64::from(handle)));
@@ -197,14 +223,31 @@ mod tests {
     }
 
     #[test]
-    fn any_other_procedure_is_executed_with_its_arguments() {
-        let named = Argument { name: "@table_name".into(), ..argument(Value::text("t%")) };
-        let arguments = vec![argument(Value::Int(1)), named];
-        let call = Call { procedure: Procedure::Other("sys.sp_tables".into()), arguments };
-        let Ok(Action::Run { sql, parameters, .. }) = Prepared::default().resolve(call) else {
-            panic!("not run")
+    fn a_procedure_of_the_database_is_called_with_its_arguments_and_what_is_wanted_of_them() {
+        let arguments = vec![
+            argument(Value::Int(1)),
+            Argument { output: true, ..argument(Value::Null) },
+            Argument { default: true, ..argument(Value::Null) },
+        ];
+        let call = Call { procedure: Procedure::Other("dbo.p".into()), arguments };
+        let Ok(Action::Call { name, arguments }) = Prepared::default().resolve(call) else {
+            panic!("not called")
         };
-        assert_eq!(sql, "EXEC sys.sp_tables @__0, @table_name = @__1");
-        assert_eq!(parameters[1].value, Value::text("t%"));
+        let told: Vec<_> = arguments.iter().map(|one| (one.value.is_some(), one.output)).collect();
+        assert_eq!((name.as_str(), told), ("dbo.p", vec![(true, false), (true, true), (false, false)]));
+    }
+
+    #[test]
+    fn output_parameters_keep_their_place_in_the_call() {
+        let text = |text: &str| argument(Value::text(text));
+        let arguments = vec![
+            text("set @b = @a"),
+            text("@a int, @b int output"),
+            argument(Value::Int(1)),
+            Argument { output: true, ..argument(Value::Null) },
+        ];
+        let call = Call { procedure: Procedure::ExecuteSql, arguments };
+        let Ok(Action::Run { outputs, .. }) = Prepared::default().resolve(call) else { panic!("not run") };
+        assert_eq!(outputs, [(3, "@b".to_owned())]);
     }
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use keyferry_sql::{Identity, Outcome, Parameter, Session, SqlError, Verb};
+use keyferry_sql::{DataType, Identity, Outcome, Parameter, Session, SqlError, Value, Verb};
 use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 
 use crate::answer::{Answer, Ended};
+use crate::bulk;
 use crate::outgoing::Outgoing;
 use crate::packet::{Message, Reader, WireError, kind};
 use crate::procedures::{Action, Prepared};
@@ -22,6 +23,8 @@ pub(crate) struct Requests {
     /// As it was after the login: what a reset goes back to.
     identity: Identity,
     prepared: Prepared,
+    /// Where the rows of the next message go, after INSERT BULK.
+    bulk: Option<bulk::Target>,
     packet_size: usize,
     shared: Arc<Shared>,
 }
@@ -35,7 +38,7 @@ enum Executed {
 impl Requests {
     pub(crate) fn new(session: Session, packet_size: usize, shared: Arc<Shared>) -> Self {
         let identity = session.identity().clone();
-        Self { session, identity, prepared: Prepared::default(), packet_size, shared }
+        Self { session, identity, prepared: Prepared::default(), bulk: None, packet_size, shared }
     }
 
     /// Answers until the client leaves. Dropping the session rolls back what it left open, as the real server does
@@ -49,9 +52,10 @@ impl Requests {
         out.set_packet_size(self.packet_size);
         while let Some(message) = received.recv().await {
             out.set_spid(self.session.id() as u16);
+            let running = message.kind != kind::ATTENTION;
             match self.serve(message, &mut out, &mut received).await? {
                 Ended::Complete => {}
-                Ended::Cancelled => self.acknowledge(&mut out).await?,
+                Ended::Cancelled => self.acknowledge(running, &mut out).await?,
                 Ended::Fatal => {
                     out.close().await;
                     return Ok(());
@@ -64,7 +68,16 @@ impl Requests {
     }
 
     /// The answer to an attention, after whatever was already sent of the cancelled answer.
-    async fn acknowledge<W: AsyncWrite + Unpin>(&self, out: &mut Outgoing<W>) -> Result<(), WireError> {
+    async fn acknowledge<W: AsyncWrite + Unpin>(
+        &self,
+        running: bool,
+        out: &mut Outgoing<W>,
+    ) -> Result<(), WireError> {
+        if running {
+            // The answer that was cut short ends as a message of its own; clients wait for one more.
+            Done::plain(DoneKind::Done, 0).put(out.tokens());
+            out.end().await?;
+        }
         self.shared.stats.attentions.fetch_add(1, Ordering::Relaxed);
         Done::plain(DoneKind::Done, status::ATTENTION).put(out.tokens());
         out.end().await
@@ -97,21 +110,34 @@ impl Requests {
             kind::RPC => {
                 let collation = self.session.database().settings().collation;
                 let calls = Call::parse(&message.body, collation)?;
-                let last = calls.len().saturating_sub(1);
-                for (at, call) in calls.into_iter().enumerate() {
-                    let ended = self.call(call, at < last, out, received).await?;
-                    if ended != Ended::Complete {
-                        return Ok(ended);
-                    }
-                    if out.is_full() {
-                        out.send_full().await?;
-                    }
-                }
-                out.end().await?;
-                Ok(Ended::Complete)
+                self.calls(calls, out, received).await
             }
+            kind::BULK => self.load(&message.body, out, received).await,
             other => Err(WireError::malformed("request", format!("type 0x{other:02X}"))),
         }
+    }
+
+    /// Puts the rows of a bulk load into the table that INSERT BULK named.
+    async fn load<W: AsyncWrite + Unpin>(
+        &mut self,
+        body: &[u8],
+        out: &mut Outgoing<W>,
+        received: &mut mpsc::Receiver<Message>,
+    ) -> Result<Ended, WireError> {
+        let Some(target) = self.bulk.take() else {
+            return Err(WireError::malformed("request", "bulk load without INSERT BULK"));
+        };
+        let collation = self.session.database().settings().collation;
+        let rows = bulk::rows(body, collation)?;
+        let loaded = self.session.append(&target.table, &target.columns, rows.into_iter().map(Ok)).await;
+        let outcome = loaded.map(|rows| Outcome::Count { verb: Verb::Insert, rows });
+        let shared = self.shared.clone();
+        let mut answer = Answer::new(out, received, &shared, "INSERT BULK", DoneKind::Done);
+        let ended = answer.outcomes(vec![outcome], &mut self.session).await?;
+        let done = answer.take_held().unwrap_or(Done::plain(DoneKind::Done, 0));
+        finish(done, ended).put(answer.out.tokens());
+        answer.out.end().await?;
+        Ok(ended)
     }
 
     /// A pooled connection changes hands: everything but the login is forgotten.
@@ -146,6 +172,12 @@ impl Requests {
         out: &mut Outgoing<W>,
         received: &mut mpsc::Receiver<Message>,
     ) -> Result<Ended, WireError> {
+        self.bulk = bulk::Target::parse(sql);
+        if self.bulk.is_some() {
+            Done::plain(DoneKind::Done, 0).put(out.tokens());
+            out.end().await?;
+            return Ok(Ended::Complete);
+        }
         let before = self.session.transaction_id();
         let executed = match self.shared.config.computed.answer(sql) {
             Some(result) => Executed::Outcomes(vec![Ok(Outcome::Rows(result))]),
@@ -170,32 +202,44 @@ impl Requests {
         Ok(ended)
     }
 
-    /// Answers one call of a message; `more` of them follow.
+    /// Runs the calls of one message, one after the other.
+    async fn calls<W: AsyncWrite + Unpin>(
+        &mut self,
+        calls: Vec<Call>,
+        out: &mut Outgoing<W>,
+        received: &mut mpsc::Receiver<Message>,
+    ) -> Result<Ended, WireError> {
+        let count = calls.len();
+        for (at, call) in calls.into_iter().enumerate() {
+            let ended = self.call(call, at + 1 == count, out, received).await?;
+            if ended != Ended::Complete {
+                return Ok(ended);
+            }
+        }
+        Ok(Ended::Complete)
+    }
+
     async fn call<W: AsyncWrite + Unpin>(
         &mut self,
         call: Call,
-        more: bool,
+        last: bool,
         out: &mut Outgoing<W>,
         received: &mut mpsc::Receiver<Message>,
     ) -> Result<Ended, WireError> {
         let before = self.session.transaction_id();
-        let (sql, parameters, handle) = match self.prepared.resolve(call) {
-            Ok(Action::Run { sql, parameters, handle }) => (sql, parameters, handle),
-            Ok(Action::Handle(handle)) => (String::new(), Vec::new(), Some(handle)),
-            Ok(Action::Nothing) => (String::new(), Vec::new(), None),
-            Err(error) => return self.refuse(&error, more, out, received).await,
+        let action = match self.prepared.resolve(call) {
+            Ok(action) => action,
+            Err(error) => Action::Refused(error),
         };
-        let outcomes = if sql.is_empty() {
-            Vec::new()
-        } else {
-            match self.execute(&sql, &parameters, received).await {
-                Executed::Outcomes(outcomes) => outcomes,
-                Executed::Stopped(ended) => return Ok(ended),
-            }
+        let Some(done) = self.act(action, received).await else { return Ok(Ended::Gone) };
+        let Acted { statement, executed, status, outputs, handle } = done;
+        let outcomes = match executed {
+            Executed::Outcomes(outcomes) => outcomes,
+            Executed::Stopped(ended) => return Ok(ended),
         };
-        let last = last_transaction_verb(&outcomes);
+        let verb = last_transaction_verb(&outcomes);
         let shared = self.shared.clone();
-        let mut answer = Answer::new(out, received, &shared, &sql, DoneKind::InProc);
+        let mut answer = Answer::new(out, received, &shared, &statement, DoneKind::InProc);
         let ended = answer.outcomes(outcomes, &mut self.session).await?;
         if matches!(ended, Ended::Cancelled | Ended::Gone) {
             return Ok(ended);
@@ -203,41 +247,84 @@ impl Requests {
         answer.release();
         let failed = answer.failed;
         let tokens = answer.out.tokens();
-        transaction_changes(before, self.session.transaction_id(), last, tokens);
-        tokens::return_status(i32::from(failed), tokens);
-        if let Some(handle) = handle {
-            tokens::return_int(0, "", handle, tokens);
+        transaction_changes(before, self.session.transaction_id(), verb, tokens);
+        tokens::return_status(status.unwrap_or(i32::from(failed)), tokens);
+        if let Some((name, handle)) = handle {
+            tokens::return_int(0, &name, handle, tokens);
         }
-        let failure = if failed { status::ERROR } else { 0 };
-        let status = if more { failure | status::MORE } else { failure };
-        let done = Done { kind: DoneKind::Proc, status, command: tokens::EXECUTE, rows: 0 };
+        for (ordinal, name, ty, value) in &outputs {
+            tokens::return_value(*ordinal, name, ty, value, tokens);
+        }
+        let flags = if failed { status::ERROR } else { 0 } | if last { 0 } else { status::MORE };
+        let done = Done { kind: DoneKind::Proc, status: flags, command: tokens::EXECUTE, rows: 0 };
         finish(done, ended).put(tokens);
-        if ended == Ended::Fatal {
+        if last || ended == Ended::Fatal {
             answer.out.end().await?;
         }
         Ok(ended)
     }
 
-    /// A call that cannot even begin.
-    async fn refuse<W: AsyncWrite + Unpin>(
-        &mut self,
-        error: &SqlError,
-        more: bool,
-        out: &mut Outgoing<W>,
-        received: &mut mpsc::Receiver<Message>,
-    ) -> Result<Ended, WireError> {
-        let shared = self.shared.clone();
-        let mut answer = Answer::new(out, received, &shared, "", DoneKind::Proc);
-        let ended = answer.error(error, &mut self.session);
-        if let Some(mut done) = answer.take_held() {
-            done.status |= if more { status::MORE } else { 0 };
-            done.put(answer.out.tokens());
+    /// Does what a call means; None: the client is gone.
+    async fn act(&mut self, action: Action, received: &mut mpsc::Receiver<Message>) -> Option<Acted> {
+        let mut acted = Acted {
+            statement: String::new(),
+            executed: Executed::Outcomes(Vec::new()),
+            status: None,
+            outputs: Vec::new(),
+            handle: None,
+        };
+        match action {
+            Action::Run { sql, declared, parameters, handle, outputs } => {
+                acted.executed = match self.session.bind_declared(&declared, &sql, parameters) {
+                    Ok(parameters) => self.execute(&sql, &parameters, received).await,
+                    Err(error) => Executed::Outcomes(vec![Err(error)]),
+                };
+                for (ordinal, name) in outputs {
+                    if let Some((ty, value)) = self.session.variable(&name) {
+                        acted.outputs.push((ordinal, name, ty.clone(), value.clone()));
+                    }
+                }
+                (acted.statement, acted.handle) = (sql, handle);
+            }
+            Action::Call { name, arguments } => {
+                tokio::select! {
+                    biased;
+                    called = self.session.call(&name, &arguments) => {
+                        acted.status = Some(called.status);
+                        acted.outputs = called
+                            .outputs
+                            .into_iter()
+                            .map(|(at, name, ty, value)| (at as u16, name, ty, value))
+                            .collect();
+                        acted.executed = Executed::Outcomes(called.outcomes);
+                    }
+                    message = received.recv() => acted.executed = Executed::Stopped(stopped(message)?),
+                }
+                acted.statement = name;
+            }
+            Action::Handle(name, handle) => acted.handle = Some((name, handle)),
+            Action::Nothing => {}
+            Action::Refused(error) => acted.executed = Executed::Outcomes(vec![Err(error)]),
         }
-        if ended == Ended::Fatal {
-            answer.out.end().await?;
-        }
-        Ok(ended)
+        Some(acted)
     }
+}
+
+/// What a call did.
+struct Acted {
+    /// The text that faults are matched against.
+    statement: String,
+    executed: Executed,
+    /// RETURN's code, of a procedure of the database.
+    status: Option<i32>,
+    outputs: Vec<(u16, String, DataType, Value)>,
+    /// A new prepared statement: the name of the parameter that takes it, and its number.
+    handle: Option<(String, i32)>,
+}
+
+/// Why a statement was given up while it ran.
+fn stopped(message: Option<Message>) -> Option<Ended> {
+    (message?.kind == kind::ATTENTION).then_some(Ended::Cancelled)
 }
 
 /// The final token, which says when the connection ends with it.

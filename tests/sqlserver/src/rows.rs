@@ -14,6 +14,17 @@ const NBCROW: u8 = 0xD2;
 const CHUNK: usize = 8_000;
 const ROWVERSION_USER_TYPE: u32 = 80;
 
+/// Appends a nullable value with its type, as RETURNVALUE carries it. False where the value does not fit.
+pub(crate) fn put_typed(ty: &DataType, value: &Value, into: &mut Vec<u8>) -> bool {
+    let column = Column::new("", ty.clone(), true);
+    let Some(shape) = put_type(&column, into) else { return false };
+    if value.is_null() {
+        shape.put_null(into);
+        return true;
+    }
+    put_shaped(ty, shape, value, into).is_ok()
+}
+
 /// Encodes the rows of one result set.
 pub(crate) struct RowWriter {
     columns: Vec<(Column, Shape)>,
@@ -40,7 +51,7 @@ impl RowWriter {
                 return Err(SqlError::mssql(2715, message));
             };
             if shape == Shape::Pointer {
-                into.push(0); // the table's name in no parts
+                into.extend([1, 0, 0]); // the table's name: one part, empty. Clients refuse a name of no parts
             }
             b_varchar(&column.name, into);
             shaped.push((column, shape));

@@ -7,8 +7,11 @@ use crate::parameters::{self, Argument};
 
 /// More arguments than SQL Server allows (2,100) are refused.
 const MAX_ARGUMENTS: usize = 2_100;
+/// Calls that one message may hold.
+const MAX_CALLS: usize = 100_000;
 const BY_NUMBER: u16 = 0xFFFF;
-const BATCH_FLAGS: [u8; 2] = [0x80, 0xFF];
+/// What separates two calls: before TDS 7.2 and since, and the form in which nothing is executed.
+const BATCH_FLAGS: [u8; 3] = [0x80, 0xFF, 0xFE];
 
 /// The procedures that clients call by number or name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,23 +57,26 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Reads the calls of a message body, headers included, in their order.
+    /// Reads a message body, headers included: one call, or several that are to run one after the other.
     pub(crate) fn parse(body: &[u8], collation: Collation) -> Result<Vec<Self>, WireError> {
         let mut reader = Reader::new(body, "RPC request");
         skip_headers(&mut reader)?;
-        let mut calls = vec![Self::read(&mut reader, collation)?];
-        // Behind the flag the next call begins; a client may end the last one with a flag, too.
-        while !reader.is_empty() {
-            reader.u8()?;
-            if !reader.is_empty() {
-                calls.push(Self::read(&mut reader, collation)?);
+        let mut calls = Vec::new();
+        loop {
+            if calls.len() == MAX_CALLS {
+                let found = format!("more than {MAX_CALLS} calls in one message");
+                return Err(WireError::malformed("RPC request", found));
+            }
+            let (call, more) = Self::read(&mut reader, collation)?;
+            calls.push(call);
+            if !more || reader.is_empty() {
+                return Ok(calls);
             }
         }
-        Ok(calls)
     }
 
-    /// Reads one call, up to the flag of the next.
-    fn read(reader: &mut Reader<'_>, collation: Collation) -> Result<Self, WireError> {
+    /// Reads one call; true: another one follows.
+    fn read(reader: &mut Reader<'_>, collation: Collation) -> Result<(Self, bool), WireError> {
         let procedure = match reader.u16()? {
             BY_NUMBER => Procedure::from_number(reader.u16()?),
             units => Procedure::from_name(reader.utf16(usize::from(units))?),
@@ -80,7 +86,8 @@ impl Call {
         while let Some(first) = reader.rest().first() {
             // A parameter begins with the length of its name, which is at most 128.
             if BATCH_FLAGS.contains(first) {
-                break;
+                reader.u8()?;
+                return Ok((Self { procedure, arguments }, true));
             }
             if arguments.len() == MAX_ARGUMENTS {
                 return Err(WireError::malformed(
@@ -90,7 +97,7 @@ impl Call {
             }
             arguments.push(parameters::read(reader, collation)?);
         }
-        Ok(Self { procedure, arguments })
+        Ok((Self { procedure, arguments }, false))
     }
 }
 
@@ -123,9 +130,19 @@ mod tests {
     fn a_call_by_number_with_a_parameter_is_read() {
         let mut body = HEADERS.to_vec();
         body.extend([0xFF, 0xFF, 15, 0, 0, 0, 0, 0, 0x26, 4, 4, 7, 0, 0, 0]);
-        let [call] = &Call::parse(&body, Collation::default()).unwrap()[..] else { panic!("one call") };
-        assert_eq!(call.procedure, Procedure::Unprepare);
-        assert_eq!(call.arguments[0].value, Value::Int(7));
+        let calls = Call::parse(&body, Collation::default()).unwrap();
+        assert_eq!((calls.len(), &calls[0].procedure), (1, &Procedure::Unprepare));
+        assert_eq!(calls[0].arguments[0].value, Value::Int(7));
+    }
+
+    #[test]
+    fn several_calls_in_one_message_are_told_apart() {
+        let one = [0xFF, 0xFF, 15, 0, 0, 0, 0, 0, 0x26, 4, 4, 7, 0, 0, 0];
+        for separator in BATCH_FLAGS {
+            let body: Vec<u8> =
+                HEADERS.into_iter().chain(one).chain([separator]).chain(one).chain([separator]).collect();
+            assert_eq!(Call::parse(&body, Collation::default()).unwrap().len(), 2);
+        }
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn server_collation() -> Collation {
 }
 
 fn notice(number: i32, state: u8, message: &str, line: u32) -> Notice<'_> {
-    Notice { number, state, class: 0, message, line }
+    Notice { number, state, class: 0, message, line, procedure: "" }
 }
 
 #[tokio::test]

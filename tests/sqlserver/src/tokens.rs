@@ -1,6 +1,8 @@
 //! The tokens of an answer other than rows (MS-TDS 2.2.7), appended to a buffer.
 
-use keyferry_sql::Verb;
+use keyferry_sql::{DataType, Value, Verb};
+
+use crate::rows::put_typed;
 
 const ENVCHANGE: u8 = 0xE3;
 const ERROR: u8 = 0xAA;
@@ -88,6 +90,7 @@ pub(crate) struct Notice<'a> {
     pub(crate) class: u8,
     pub(crate) message: &'a str,
     pub(crate) line: u32,
+    pub(crate) procedure: &'a str,
 }
 
 impl Notice<'_> {
@@ -100,7 +103,7 @@ impl Notice<'_> {
         body.extend((message.len() as u16).to_le_bytes());
         body.extend(message.iter().flat_map(|unit| unit.to_le_bytes()));
         b_varchar(server, &mut body);
-        b_varchar("", &mut body);
+        b_varchar(self.procedure, &mut body);
         body.extend(self.line.to_le_bytes());
         sized(if self.class > 10 { ERROR } else { INFO }, &body, into);
     }
@@ -188,6 +191,29 @@ pub(crate) fn sspi(token: &[u8], into: &mut Vec<u8>) {
 pub(crate) fn return_status(status: i32, into: &mut Vec<u8>) {
     into.push(RETURNSTATUS);
     into.extend(status.to_le_bytes());
+}
+
+/// An output parameter: its type and value as a column and a row would carry them. False for a type that SQL Server
+/// does not have.
+pub(crate) fn return_value(
+    ordinal: u16,
+    name: &str,
+    ty: &DataType,
+    value: &Value,
+    into: &mut Vec<u8>,
+) -> bool {
+    let start = into.len();
+    into.push(RETURNVALUE);
+    into.extend(ordinal.to_le_bytes());
+    b_varchar(name, into);
+    into.push(0x01); // an output parameter, not a function's result
+    into.extend([0; 4]); // user type
+    into.extend([0; 2]); // flags
+    let fits = put_typed(ty, value, into);
+    if !fits {
+        into.truncate(start);
+    }
+    fits
 }
 
 /// An output parameter of type int.

@@ -39,8 +39,7 @@ fn begin(reader: &mut Reader<'_>) -> Result<String, WireError> {
         5 => "SET TRANSACTION ISOLATION LEVEL SNAPSHOT; ",
         other => return Err(WireError::malformed("transaction request", format!("isolation level {other}"))),
     };
-    name(reader)?;
-    Ok(format!("{isolation}BEGIN TRANSACTION"))
+    Ok(format!("{isolation}BEGIN TRANSACTION{}", name(reader)?))
 }
 
 /// A name in brackets with a blank before it, or nothing.

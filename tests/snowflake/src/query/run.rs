@@ -99,7 +99,7 @@ impl Run<'_> {
             Outcome::Count { verb, rows } => counted(verb, rows, type_id),
             Outcome::Done { message, .. } if !message.is_empty() => sentence(&message, type_id),
             Outcome::Info { message, .. } => sentence(&message, type_id),
-            Outcome::Done { .. } | Outcome::Changed { .. } => {
+            Outcome::Done { .. } | Outcome::Changed { .. } | Outcome::Entered | Outcome::Left { .. } => {
                 sentence("Statement executed successfully.", type_id)
             }
         };

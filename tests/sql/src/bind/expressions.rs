@@ -82,14 +82,10 @@ impl Binder<'_> {
                 let (subquery, ty) = self.subquery(query, level)?;
                 Ok(Typed::new(Expr::Scalar(subquery), ty, true))
             }
-            Ast::AnyOp { left, compare_op: Op::Eq, right, .. } => match right.as_ref() {
-                Ast::Subquery(query) => self.in_subquery(left, query, false, level),
-                _ => Err(self.unsupported(ast)),
-            },
-            Ast::AllOp { left, compare_op: Op::NotEq, right } => match right.as_ref() {
-                Ast::Subquery(query) => self.in_subquery(left, query, true, level),
-                _ => Err(self.unsupported(ast)),
-            },
+            Ast::AnyOp { left, compare_op, right, .. } => {
+                self.quantified(left, compare_op, right, false, level)
+            }
+            Ast::AllOp { left, compare_op, right } => self.quantified(left, compare_op, right, true, level),
             Ast::Like { negated, any: false, expr, pattern, escape_char } => {
                 self.like(expr, pattern, escape_char.as_deref(), *negated, false, level)
             }
@@ -101,13 +97,13 @@ impl Binder<'_> {
             }
             Ast::Cast { kind, expr, data_type, .. } => {
                 let value = self.expr(expr, level)?;
-                let ty = self.cast_type(data_type)?;
+                let ty = self.kept_collation(&value.ty, self.cast_type(data_type)?);
                 let try_it = matches!(kind, ast::CastKind::TryCast | ast::CastKind::SafeCast);
                 self.try_cast(value, &ty, 0, try_it)
             }
             Ast::Convert { is_try, expr, data_type: Some(data_type), styles, .. } => {
                 let value = self.expr(expr, level)?;
-                let ty = self.cast_type(data_type)?;
+                let ty = self.kept_collation(&value.ty, self.cast_type(data_type)?);
                 let style = match styles.first() {
                     Some(style) => match self.expr(style, level)?.known() {
                         Some(Value::Int(style)) => *style as i32,
@@ -197,6 +193,14 @@ impl Binder<'_> {
             }
             (_, ty) => ty,
         })
+    }
+
+    /// A text that is cast to text keeps its collation, and with it its code page (SQL Server).
+    fn kept_collation(&self, from: &DataType, to: DataType) -> DataType {
+        match from.collation() {
+            Some(collation) if to.is_text() && !self.is_snowflake() => with_collation(&to, collation),
+            _ => to,
+        }
     }
 
     pub(crate) fn try_cast(
@@ -308,7 +312,15 @@ impl Binder<'_> {
                     None => (at, column.ty.clone(), column.nullable),
                     Some(groups) => match groups.keys.iter().position(|(_, bare, ..)| *bare == Some(at)) {
                         Some(key) => (key, groups.keys[key].2.clone(), groups.keys[key].3),
-                        None => return Err(self.not_grouped(&column.qualifier, &column.name)),
+                        None => {
+                            let table = match (column.schema.is_empty(), self.dialect()) {
+                                (false, Dialect::SqlServer) => {
+                                    format!("{}.{}", column.schema, column.qualifier)
+                                }
+                                _ => column.qualifier.clone(),
+                            };
+                            return Err(self.not_grouped(&table, &column.name));
+                        }
                     },
                 };
                 if distance == 0 {
@@ -523,16 +535,7 @@ impl Binder<'_> {
             return Ok(Typed::new(expr, self.boolean(), true));
         }
         let (a, b) = (self.expr(left, level)?, self.expr(right, level)?);
-        let comparison = match op {
-            Op::Eq => Some(Comparison::Equal),
-            Op::NotEq => Some(Comparison::NotEqual),
-            Op::Lt => Some(Comparison::Less),
-            Op::LtEq => Some(Comparison::LessEqual),
-            Op::Gt => Some(Comparison::Greater),
-            Op::GtEq => Some(Comparison::GreaterEqual),
-            _ => None,
-        };
-        if let Some(comparison) = comparison {
+        if let Some(comparison) = comparison_of(op) {
             return self.compare(comparison, a, b);
         }
         match op {
@@ -685,6 +688,26 @@ impl Binder<'_> {
         let (operand, inner, order) = self.comparable(operand, inner)?;
         subquery.plan = Arc::new(Plan::Project { input: subquery.plan, exprs: vec![inner.expr] });
         let expr = Expr::InSubquery { operand: Box::new(operand.expr), subquery, order, negated };
+        Ok(Typed::new(expr, self.boolean(), true))
+    }
+
+    fn quantified(
+        &self,
+        left: &Ast,
+        op: &Op,
+        right: &Ast,
+        all: bool,
+        level: &Level<'_>,
+    ) -> Result<Typed, SqlError> {
+        let (Some(comparison), Ast::Subquery(query)) = (comparison_of(op), right) else {
+            return Err(self.unsupported(format!("{op} {} {right}", if all { "ALL" } else { "ANY" })));
+        };
+        let operand = self.expr(left, level)?;
+        let (mut subquery, ty) = self.subquery(query, level)?;
+        let (operand, inner, order) = self.comparable(operand, Typed::new(Expr::Column(0), ty, true))?;
+        subquery.plan = Arc::new(Plan::Project { input: subquery.plan, exprs: vec![inner.expr] });
+        let operand = Box::new(operand.expr);
+        let expr = Expr::Quantified { operand, subquery, comparison, order, all };
         Ok(Typed::new(expr, self.boolean(), true))
     }
 
@@ -858,6 +881,18 @@ impl Binder<'_> {
         let value = typed.expr.eval(&[], &crate::expr::Frame::default())?;
         Ok((value, typed.ty))
     }
+}
+
+fn comparison_of(op: &Op) -> Option<Comparison> {
+    Some(match op {
+        Op::Eq => Comparison::Equal,
+        Op::NotEq => Comparison::NotEqual,
+        Op::Lt => Comparison::Less,
+        Op::LtEq => Comparison::LessEqual,
+        Op::Gt => Comparison::Greater,
+        Op::GtEq => Comparison::GreaterEqual,
+        _ => return None,
+    })
 }
 
 pub(crate) fn with_collation(ty: &DataType, collation: crate::collation::Collation) -> DataType {

@@ -162,16 +162,19 @@ impl Binder<'_> {
             self.ctes.borrow_mut().pop();
             let (step, step_columns) = step?;
             let step = self.project_to(step, &step_columns, &columns)?;
+            let rounds = if self.is_snowflake() { 10_000 } else { self.env.facts.recursion };
             let limit = match self.dialect() {
                 Dialect::SqlServer => SqlError::mssql(
                     530,
-                    "The statement terminated. The maximum recursion 100 has been exhausted before statement completion.",
+                    format!(
+                        "The statement terminated. The maximum recursion {rounds} has been exhausted before statement completion."
+                    ),
                 ),
                 Dialect::Snowflake => {
                     SqlError::snowflake(100_189, "22000", "Recursion exceeded max iteration count")
                 }
             };
-            let plan = Arc::new(Plan::Recursive { base, step, slot, limit });
+            let plan = Arc::new(Plan::Recursive { base, step, slot, limit, rounds });
             self.ctes.borrow_mut().push(Cte { name, columns, plan });
             return Ok(());
         }
@@ -317,7 +320,9 @@ impl Binder<'_> {
             .iter()
             .filter_map(|(ast, alias, _)| Some((alias.as_ref()?.clone(), ast.as_ref()?.clone())))
             .collect();
+        let sets = if self.is_snowflake() { None } else { grouping_sets(&select.group_by) };
         let group_asts: Vec<Ast> = match &select.group_by {
+            _ if sets.is_some() => sets.as_ref().map(|(keys, _)| keys.clone()).unwrap_or_default(),
             ast::GroupByExpr::Expressions(keys, modifiers) if modifiers.is_empty() => keys
                 .iter()
                 .map(|key| self.group_key(key, &projection, &aliases, &columns))
@@ -351,6 +356,14 @@ impl Binder<'_> {
                 keys.push((typed.expr, Order::of(self.dialect(), &typed.ty)));
             }
             let grouped = !keys.is_empty();
+            if sets.is_some() {
+                // GROUPING(key) is a key too: whether the row's set lacks that one.
+                for at in 0..keys.len() {
+                    let (ast, bare, ty, _) = described[at].clone();
+                    described[at] = (ast.clone(), bare, ty, true);
+                    described.push((grouping_of(ast), None, DataType::TinyInt, false));
+                }
+            }
             let mut level = Level::new(&columns, parent, flag);
             level.groups =
                 Some(Groups { input: &plain, keys: described, aggregates: RefCell::new(Vec::new()) });
@@ -362,10 +375,11 @@ impl Binder<'_> {
                 None => None,
             };
             return self.finish(select, order_by, shown, &level, having, |aggregates| {
-                (
-                    Arc::new(Plan::Aggregate { input: plan, keys, aggregates, grouped }),
-                    described_width(&level),
-                )
+                let plan = match sets {
+                    Some((_, sets)) => Plan::GroupingSets { input: plan, keys, sets, aggregates },
+                    None => Plan::Aggregate { input: plan, keys, aggregates, grouped },
+                };
+                (Arc::new(plan), described_width(&level))
             });
         }
         let shown = self.show(&projection, &input)?;
@@ -701,6 +715,100 @@ impl Binder<'_> {
     }
 }
 
+/// `GROUPING(key)`.
+fn grouping_of(key: Ast) -> Ast {
+    let name = ast::ObjectName(vec![ast::ObjectNamePart::Identifier(ast::Ident::new("GROUPING"))]);
+    let argument = ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(key));
+    Ast::Function(ast::Function {
+        name,
+        uses_odbc_syntax: false,
+        parameters: ast::FunctionArguments::None,
+        args: ast::FunctionArguments::List(ast::FunctionArgumentList {
+            duplicate_treatment: None,
+            args: vec![argument],
+            clauses: Vec::new(),
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
+
+/// The keys and the sets of them that ROLLUP, CUBE and GROUPING SETS ask for; None for a plain GROUP BY.
+fn grouping_sets(group_by: &ast::GroupByExpr) -> Option<(Vec<Ast>, Vec<Vec<bool>>)> {
+    let ast::GroupByExpr::Expressions(items, modifiers) = group_by else { return None };
+    if !modifiers.is_empty() {
+        return None;
+    }
+    let mut keys: Vec<Ast> = Vec::new();
+    // Each item multiplies the sets that were there.
+    let mut sets: Vec<Vec<usize>> = vec![Vec::new()];
+    let mut special = false;
+    for item in items {
+        let mut place = |ast: &Ast| {
+            keys.iter().position(|key| key == ast).unwrap_or_else(|| {
+                keys.push(ast.clone());
+                keys.len() - 1
+            })
+        };
+        let members = |ast: &Ast| -> Vec<usize> {
+            match ast {
+                Ast::Tuple(list) => list.iter().map(&mut place).collect(),
+                Ast::Nested(inner) => vec![place(inner)],
+                Ast::Value(value) if value.value == ast::Value::Null => Vec::new(),
+                other => vec![place(other)],
+            }
+        };
+        let call = match item {
+            Ast::Function(function) if function.over.is_none() => match &function.args {
+                ast::FunctionArguments::List(list) => {
+                    let arguments: Vec<&Ast> = list
+                        .args
+                        .iter()
+                        .filter_map(|argument| match argument {
+                            ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(ast)) => Some(ast),
+                            _ => None,
+                        })
+                        .collect();
+                    Some((function.name.to_string().to_uppercase(), arguments))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        let own: Vec<Vec<usize>> = match call {
+            Some((name, arguments)) if name == "ROLLUP" => {
+                special = true;
+                let parts: Vec<Vec<usize>> = arguments.into_iter().map(members).collect();
+                (0..=parts.len()).rev().map(|upto| parts[..upto].concat()).collect()
+            }
+            Some((name, arguments)) if name == "CUBE" => {
+                special = true;
+                let parts: Vec<Vec<usize>> = arguments.into_iter().take(12).map(members).collect();
+                (0..1_usize << parts.len())
+                    .rev()
+                    .map(|mask| {
+                        let chosen = parts.iter().enumerate().filter(|(at, _)| mask >> at & 1 == 1);
+                        chosen.flat_map(|(_, part)| part.clone()).collect()
+                    })
+                    .collect()
+            }
+            Some((name, arguments)) if name == "GROUPING_SETS" => {
+                special = true;
+                arguments.into_iter().map(members).collect()
+            }
+            _ => vec![vec![place(item)]],
+        };
+        sets = sets
+            .iter()
+            .flat_map(|set| own.iter().map(move |more| [set.as_slice(), more.as_slice()].concat()))
+            .collect();
+    }
+    let sets = sets.iter().map(|set| (0..keys.len()).map(|at| set.contains(&at)).collect()).collect();
+    special.then_some((keys, sets))
+}
+
 fn described_width(level: &Level<'_>) -> usize {
     level.groups.as_ref().map_or(0, |groups| groups.keys.len())
 }
@@ -708,6 +816,7 @@ fn described_width(level: &Level<'_>) -> usize {
 fn plan_width(plan: &Plan) -> Option<usize> {
     match plan {
         Plan::Aggregate { keys, aggregates, .. } => Some(keys.len() + aggregates.len()),
+        Plan::GroupingSets { keys, aggregates, .. } => Some(2 * keys.len() + aggregates.len()),
         _ => None,
     }
 }

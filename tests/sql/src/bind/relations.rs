@@ -209,6 +209,18 @@ impl Binder<'_> {
                 let bound = catalog::table_function(self, name, &arguments)?;
                 Ok(self.renamed(bound, alias.as_ref(), ""))
             }
+            ast::TableFactor::Pivot {
+                table, aggregate_functions, value_column, value_source, alias, ..
+            } if !self.is_snowflake() => {
+                let source = self.factor(table, outer)?;
+                let bound = self.pivot(source, aggregate_functions, value_column, value_source, outer)?;
+                Ok(self.renamed(bound, alias.as_ref(), ""))
+            }
+            ast::TableFactor::Unpivot { table, value, name, columns, alias, .. } if !self.is_snowflake() => {
+                let source = self.factor(table, outer)?;
+                let bound = self.unpivot(source, value, name, columns, outer)?;
+                Ok(self.renamed(bound, alias.as_ref(), ""))
+            }
             other => Err(self.unsupported(other)),
         }
     }

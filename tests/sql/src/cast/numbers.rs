@@ -88,7 +88,8 @@ pub(super) fn to_int(cast: &Cast, value: &Value, from: &DataType, to: &DataType)
             (DataType::TinyInt | DataType::SmallInt, Value::Int(value)) => SqlError::mssql(
                 220,
                 format!("Arithmetic overflow error for data type {}, value = {value}.", to.name()),
-            ),
+            )
+            .with_state(if *to == DataType::TinyInt { 2 } else { 1 }),
             _ => overflow(cast, "", to),
         });
     }

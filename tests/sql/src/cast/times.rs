@@ -28,7 +28,11 @@ pub(super) fn to_temporal(
         }
         Value::Text(text) => {
             let shown = text.lossy();
-            match calendar::parse(&shown) {
+            let parsed = match cast.style {
+                3 | 4 | 5 | 103 | 104 | 105 if cast.dialect == Dialect::SqlServer => day_first(&shown),
+                _ => calendar::parse(&shown),
+            };
+            match parsed {
                 Some(parsed) => parsed,
                 None if shown.trim().is_empty() && cast.dialect == Dialect::SqlServer => {
                     Parsed { date: Some(DAY_1900), time: Some(0), minutes: None }
@@ -67,6 +71,14 @@ pub(super) fn to_temporal(
         return Err(unrecognized(cast, &super::strings::to_text(cast, value, from, to)?.lossy(), to));
     }
     shape(cast, parsed, value, from, to)
+}
+
+/// `dd/mm/yyyy`, `dd.mm.yyyy` or `dd-mm-yyyy`, perhaps with a time behind it.
+fn day_first(text: &str) -> Option<Parsed> {
+    let (date, rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+    let parts: Vec<&str> = date.split(['/', '.', '-']).collect();
+    let [day, month, year] = parts.as_slice() else { return None };
+    calendar::parse(&format!("{year}-{month}-{day} {rest}"))
 }
 
 fn shape(

@@ -162,6 +162,28 @@ fn schema_id(binder: &Binder<'_>, database: &str, schema: &str) -> Value {
 fn sys(binder: &Binder<'_>, database: &str, name: &str) -> Option<Sheet> {
     let state = &binder.env.state;
     Some(match name {
+        "procedures" => {
+            let mut sheet = Sheet::new(&[
+                sysname("name"),
+                int("object_id"),
+                int("schema_id"),
+                sysname("type"),
+                sysname("type_desc"),
+                datetime("create_date"),
+            ]);
+            let all = binder.env.state.procedures.values();
+            for procedure in all.filter(|one| binder.same(&one.name.database, database)) {
+                sheet.push(vec![
+                    Value::text(&procedure.name.name),
+                    Value::Int(procedure.id as i64),
+                    schema_id(binder, database, &procedure.name.schema),
+                    Value::text("P"),
+                    Value::text("SQL_STORED_PROCEDURE"),
+                    moment(procedure.created),
+                ]);
+            }
+            sheet
+        }
         "databases" => {
             let mut sheet = Sheet::new(&[
                 sysname("name"),

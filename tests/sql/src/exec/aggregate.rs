@@ -285,6 +285,48 @@ fn number(value: &Value) -> f64 {
 }
 
 /// Groups rows and computes the aggregates: each result row is the keys, then the aggregates.
+/// Groups rows by each set of keys in turn.
+pub(crate) fn run_sets(
+    rows: RowIter,
+    keys: &[(Expr, Order)],
+    sets: &[Vec<bool>],
+    aggregates: &[Aggregate],
+    frame: &Frame,
+) -> Result<RowIter, SqlError> {
+    // The keys are computed once, behind each row's own columns.
+    let mut extended: Vec<Row> = Vec::new();
+    let mut width = 0;
+    for row in rows {
+        let row = row?;
+        width = row.len();
+        let values = keys.iter().map(|(expr, _)| expr.eval(&row, frame)).collect::<Result<Vec<_>, _>>()?;
+        extended.push(row.iter().cloned().chain(values).collect());
+    }
+    let mut out = Vec::new();
+    for set in sets {
+        let kept: Vec<(Expr, Order)> = keys
+            .iter()
+            .zip(set)
+            .enumerate()
+            .filter(|(_, (_, kept))| **kept)
+            .map(|(at, ((_, order), _))| (Expr::Column(width + at), *order))
+            .collect();
+        let all = extended.clone();
+        for row in run(Box::new(all.into_iter().map(Ok)), &kept, aggregates, !kept.is_empty(), frame)? {
+            let row = row?;
+            let mut values = row.iter();
+            let mut whole: Vec<Value> = set
+                .iter()
+                .map(|kept| if *kept { values.next().cloned().unwrap_or(Value::Null) } else { Value::Null })
+                .collect();
+            whole.extend(set.iter().map(|kept| Value::Int(i64::from(!*kept))));
+            whole.extend(values.cloned());
+            out.push(Ok(Row::from(whole)));
+        }
+    }
+    Ok(Box::new(out.into_iter()))
+}
+
 pub(crate) fn run(
     rows: RowIter,
     keys: &[(Expr, Order)],

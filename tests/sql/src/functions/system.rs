@@ -48,7 +48,9 @@ pub(crate) fn at_at(binder: &Binder<'_>, name: &str) -> Result<Typed, SqlError> 
         "@@FETCH_STATUS" => int(facts.fetch_status),
         "@@LOCK_TIMEOUT" => int(facts.lock_timeout),
         "@@OPTIONS" => int(5496),
-        "@@LANGID" | "@@NESTLEVEL" | "@@PROCID" => int(0),
+        "@@NESTLEVEL" => int(i64::from(facts.level)),
+        "@@CURSOR_ROWS" => int(facts.cursor_rows),
+        "@@LANGID" | "@@PROCID" => int(0),
         "@@DATEFIRST" => Typed::constant(Value::Int(7), DataType::TinyInt),
         "@@MAX_PRECISION" => Typed::constant(Value::Int(38), DataType::TinyInt),
         "@@MICROSOFTVERSION" => int(0x1000_03E8),
@@ -186,8 +188,14 @@ fn mssql(binder: &Binder<'_>, name: &str, arguments: &mut Arguments) -> Result<O
     let typed = match name {
         "OBJECT_ID" => {
             let found = known_text(&list, 0).and_then(|shown| {
-                let name = binder.complete(&split_name(&shown)).ok()?;
-                env.state.objects.get(&name.key(binder.dialect())).map(Object::id)
+                let key = binder.complete(&split_name(&shown)).ok()?.key(binder.dialect());
+                let kind = known_text(&list, 1).map(|kind| kind.trim().to_uppercase());
+                let is = |wanted: &str| kind.as_deref().is_none_or(|kind| kind == wanted);
+                match env.state.objects.get(&key) {
+                    Some(object @ Object::Table(_)) => is("U").then(|| object.id()),
+                    Some(object @ Object::View(_)) => is("V").then(|| object.id()),
+                    None => env.state.procedures.get(&key).filter(|_| is("P")).map(|procedure| procedure.id),
+                }
             });
             Typed::constant(found.map_or(Value::Null, |id| Value::Int(id as i64)), DataType::Int)
         }
@@ -229,6 +237,32 @@ fn mssql(binder: &Binder<'_>, name: &str, arguments: &mut Arguments) -> Result<O
             }),
             DataType::SmallInt,
         ),
+        "ERROR_NUMBER" | "ERROR_SEVERITY" | "ERROR_STATE" | "ERROR_LINE" => {
+            let value = env.facts.caught.as_ref().map_or(Value::Null, |error| {
+                Value::Int(match name {
+                    "ERROR_NUMBER" => i64::from(error.number),
+                    "ERROR_SEVERITY" => i64::from(error.class),
+                    "ERROR_STATE" => i64::from(error.state),
+                    _ => i64::from(error.line.max(1)),
+                })
+            });
+            Typed { nullable: true, ..Typed::constant(value, DataType::Int) }
+        }
+        "ERROR_MESSAGE" | "ERROR_PROCEDURE" => {
+            let message = name == "ERROR_MESSAGE";
+            text(env.facts.caught.as_ref().and_then(|error| {
+                if message {
+                    Some(error.message.clone())
+                } else {
+                    Some(error.procedure.clone()).filter(|name| !name.is_empty())
+                }
+            }))
+        }
+        "OBJECT_DEFINITION" => {
+            let id = known_int(&list, 0);
+            let found = env.state.procedures.values().find(|procedure| Some(procedure.id as i64) == id);
+            text(found.map(|procedure| procedure.text.to_string()))
+        }
         "SCOPE_IDENTITY" | "IDENT_CURRENT" => return at_at(binder, "@@IDENTITY").map(Some),
         "ROWCOUNT_BIG" => Typed::constant(Value::Int(env.facts.row_count), DataType::BigInt),
         "IS_SRVROLEMEMBER" | "IS_MEMBER" | "IS_ROLEMEMBER" => {

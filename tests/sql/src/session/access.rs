@@ -206,6 +206,7 @@ impl Session {
             primary: false,
             clustered: words.iter().any(|word| word == "CLUSTERED"),
             unique: words.iter().any(|word| word == "UNIQUE"),
+            constraint: false,
             columns,
             descending,
         };

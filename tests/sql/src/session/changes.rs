@@ -30,6 +30,8 @@ pub(super) struct Changes {
     pub clear: bool,
     /// What the statement reports.
     pub touched: u64,
+    /// What its OUTPUT clause gives.
+    pub output: Option<super::output::Output>,
 }
 
 /// How a table's rows are made from given values.
@@ -219,7 +221,18 @@ pub(super) fn store(
     let shown = || {
         let text = Cast::explicit(dialect);
         crate::cast::strings::to_text(&text, &value, from, &def.column.ty)
-            .map(|text| quote(text.lossy()))
+            .map(|text| {
+                // As much as the column takes.
+                let room = match &def.column.ty {
+                    DataType::Char { length, .. } | DataType::NChar { length, .. } => usize::from(*length),
+                    DataType::VarChar { length: crate::types::Length::Fixed(length), .. }
+                    | DataType::NVarChar { length: crate::types::Length::Fixed(length), .. } => {
+                        usize::from(*length)
+                    }
+                    _ => 120,
+                };
+                quote(text.lossy().chars().take(room).collect::<String>())
+            })
             .unwrap_or_default()
     };
     let too_long = |shown: String| {
@@ -250,6 +263,9 @@ impl Session {
         mut compute: impl FnMut(&mut Self, &Arc<State>) -> Result<Changes, SqlError>,
     ) -> Result<u64, SqlError> {
         self.writable(&table.name.database)?;
+        if self.transaction.as_ref().is_some_and(|transaction| transaction.doomed) {
+            return Err(doomed());
+        }
         self.ensure_transaction();
         let snowflake = self.is_snowflake();
         let sees_commits = self.db.settings().waiters_see_commits;
@@ -273,6 +289,8 @@ impl Session {
             }
             self.check_conflicts(table, &state, &changes)?;
             self.check_unique(table, &changes)?;
+            self.check_constraints(&state, table, &changes)?;
+            self.output = changes.output;
             let touched = changes.touched;
             let below = state.tables.get(&table.id).map_or(0, |version| version.next_id);
             let transaction = self.ensure_transaction();
@@ -427,6 +445,15 @@ impl Session {
     }
 }
 
+/// A transaction that can only be rolled back was asked for more.
+pub(super) fn doomed() -> SqlError {
+    SqlError::mssql(
+        3930,
+        "The current transaction cannot be committed and cannot support operations that write to the log file. Roll back the transaction.",
+    )
+    .ending(Effect::Batch)
+}
+
 fn duplicate(table: &TableDef, unique: &crate::state::Unique, row: &Row) -> SqlError {
     let wide = DataType::NVarChar {
         length: crate::types::Length::Max,
@@ -445,6 +472,19 @@ fn duplicate(table: &TableDef, unique: &crate::state::Unique, row: &Row) -> SqlE
                 .unwrap_or_default()
         })
         .collect();
+    if !unique.constraint {
+        return SqlError::mssql(
+            2601,
+            format!(
+                "Cannot insert duplicate key row in object '{}.{}' with unique index '{}'. The duplicate key value is ({}).",
+                table.name.schema,
+                table.name.name,
+                unique.name,
+                values.join(", ")
+            ),
+        )
+        .with_class(14);
+    }
     let kind = if unique.primary { "PRIMARY KEY" } else { "UNIQUE KEY" };
     SqlError::mssql(
         2627,

@@ -13,7 +13,7 @@ use crate::{
     expr::Frame,
     outcome::{Outcome, Verb},
     session::{Session, steps::done, transaction::Undo},
-    state::{ColumnDef, Name, Object, TableDef, Unique, ViewDef, fold},
+    state::{ColumnDef, Constraints, Name, Object, TableDef, Unique, ViewDef, fold},
     storage::TableVersion,
     types::{Column, DataType, Dialect},
     value::{Row, Value},
@@ -67,7 +67,7 @@ impl Session {
         Ok(full)
     }
 
-    fn check_schema(&self, name: &Name) -> Result<(), SqlError> {
+    pub(super) fn check_schema(&self, name: &Name) -> Result<(), SqlError> {
         let state = self.db.state();
         let key = (fold(self.dialect(), &name.database), fold(self.dialect(), &name.schema));
         if name.schema.contains('#') || state.schemas.contains_key(&key) {
@@ -85,8 +85,9 @@ impl Session {
         })
     }
 
-    async fn create_table(&mut self, create: &ast::CreateTable) -> Result<Outcome, SqlError> {
-        let temporary = create.temporary || create.name.to_string().trim_start_matches('[').starts_with('#');
+    pub(super) async fn create_table(&mut self, create: &ast::CreateTable) -> Result<Outcome, SqlError> {
+        let temporary =
+            create.temporary || create.name.to_string().trim_start_matches('[').starts_with(['#', '@']);
         let name = self.name_of(&create.name, temporary)?;
         self.check_schema(&name)?;
         self.writable(&name.database)?;
@@ -114,6 +115,7 @@ impl Session {
             });
         }
         let mut rows: Vec<Row> = Vec::new();
+        let mut constraints = Constraints::default();
         let (columns, keys) = if let Some(other) = create.clone.as_ref().or(match &create.like {
             Some(ast::CreateTableLikeKind::Plain(like) | ast::CreateTableLikeKind::Parenthesized(like)) => {
                 Some(&like.name)
@@ -133,7 +135,9 @@ impl Session {
             rows = made;
             (columns, Vec::new())
         } else {
-            self.definitions(&name, &create.columns, &create.constraints)?
+            let (columns, keys) = self.definitions(&name, &create.columns, &create.constraints)?;
+            constraints = self.constraints(&name.name, &columns, &create.columns, &create.constraints)?;
+            (columns, keys)
         };
         let owner = self.identity.role.clone();
         let seed = columns.iter().find_map(|def: &ColumnDef| def.identity).map_or(1, |(seed, _)| seed);
@@ -142,6 +146,7 @@ impl Session {
             name: name.clone(),
             columns,
             keys,
+            constraints,
             next_identity: Arc::new(AtomicI64::new(seed)),
             temporary,
             transient: create.transient,
@@ -192,6 +197,9 @@ impl Session {
                 }
             }
         }
+        if temporary && !name.name.starts_with('@') {
+            self.keep_local(id);
+        }
         let message = format!("Table {} successfully created.", name.name);
         Ok(done(Verb::Create, self.say(message)))
     }
@@ -221,6 +229,7 @@ impl Session {
             name: name.clone(),
             columns,
             keys: Vec::new(),
+            constraints: Constraints::default(),
             next_identity: Arc::new(AtomicI64::new(1)),
             temporary,
             transient: false,
@@ -324,16 +333,27 @@ impl Session {
                 });
             }
             if primary || unique {
+                let named = column.options.iter().find_map(|option| match &option.option {
+                    ast::ColumnOption::PrimaryKey(_) | ast::ColumnOption::Unique(_) => option.name.as_ref(),
+                    _ => None,
+                });
                 keys.push(Unique {
-                    name: made_up(primary, self.db.next_id()),
+                    name: named.map_or_else(
+                        || made_up(primary, self.db.next_id()),
+                        |name| canonical(self.dialect(), name),
+                    ),
                     primary,
                     clustered: primary,
                     unique: true,
+                    constraint: true,
                     columns: vec![out.len()],
                     descending: vec![false],
                 });
             }
             out.push(def);
+        }
+        if !self.is_snowflake() {
+            self.type_computed(&mut out)?;
         }
         for constraint in constraints {
             let (name, primary, columns, clustered) = match constraint {
@@ -359,12 +379,44 @@ impl Session {
             let name = name
                 .as_ref()
                 .map_or_else(|| made_up(primary, self.db.next_id()), |name| canonical(self.dialect(), name));
-            keys.push(Unique { name, primary, clustered, unique: true, columns: places, descending });
+            keys.push(Unique {
+                name,
+                primary,
+                clustered,
+                unique: true,
+                constraint: true,
+                columns: places,
+                descending,
+            });
         }
         Ok((out, keys))
     }
 
-    fn place(&self, columns: &[ColumnDef], ast: &ast::Expr) -> Result<usize, SqlError> {
+    /// `area AS (w * h)`: the column has its expression's type.
+    fn type_computed(&self, columns: &mut [ColumnDef]) -> Result<(), SqlError> {
+        let scope: Vec<crate::bind::ScopeColumn> = columns
+            .iter()
+            .map(|def| {
+                let Column { name, ty, nullable, .. } = &def.column;
+                crate::bind::ScopeColumn::new("", name, ty.clone(), *nullable)
+            })
+            .collect();
+        let deltas = self.deltas();
+        let env = self.env(self.db.state(), &deltas);
+        let binder = Binder::new(&env);
+        let flag = std::cell::Cell::new(false);
+        let level = crate::bind::Level::new(&scope, None, &flag);
+        for def in columns.iter_mut().filter(|def| def.column.ty == DataType::SqlVariant) {
+            if let Some(sql) = &def.computed {
+                let typed = binder.expr(&crate::script::parse_expr(self.dialect(), sql)?, &level)?;
+                def.column.ty = typed.ty;
+                def.column.nullable = true;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn place(&self, columns: &[ColumnDef], ast: &ast::Expr) -> Result<usize, SqlError> {
         let ast::Expr::Identifier(ident) = ast else { return Err(unsupported(self.dialect(), ast)) };
         let name = fold(self.dialect(), &canonical(self.dialect(), ident));
         columns.iter().position(|def| fold(self.dialect(), &def.column.name) == name).ok_or_else(
@@ -512,6 +564,7 @@ impl Session {
             primary: false,
             clustered: false,
             unique: create.unique,
+            constraint: false,
             columns: places,
             descending,
         };
@@ -661,7 +714,12 @@ impl Session {
                 if !self.is_snowflake() && def.column.nullable {
                     value = Value::Null;
                 }
+                let added = [column_def.clone()];
                 next.columns.push(def);
+                let more = self.constraints(&table.name.name, &next.columns, &added, &[])?;
+                next.constraints.checks.extend(more.checks);
+                next.constraints.foreign.extend(more.foreign);
+                next.constraints.defaults.extend(more.defaults);
                 let rows = version.map(|row| row.iter().cloned().chain([value.clone()]).collect());
                 self.replace(table, next, Some(rows));
             }
@@ -734,11 +792,35 @@ impl Session {
                 };
                 if let Some(key) = keys.pop() {
                     self.add_key(table, key)?;
+                } else {
+                    let listed = [constraint.clone()];
+                    let added = self.constraints(&table.name.name, &table.columns, &[], &listed)?;
+                    next.constraints.checks.extend(added.checks);
+                    next.constraints.foreign.extend(added.foreign);
+                    let next = Arc::new(next);
+                    let view = crate::storage::TableView { version, delta: None };
+                    let rows = view.scan().map(|(_, row)| row).collect();
+                    let all = super::changes::Changes { inserted: rows, ..Default::default() };
+                    self.check_rows(&state, &next, &all, |_| "The ALTER TABLE statement".to_owned())?;
+                    self.replace(table, copy(&next), None);
                 }
             }
             Op::DropConstraint { name, .. } => {
-                let name = fold(self.dialect(), &canonical(self.dialect(), name));
-                next.keys.retain(|key| fold(self.dialect(), &key.name) != name);
+                let dialect = self.dialect();
+                let name = fold(dialect, &canonical(dialect, name));
+                next.keys.retain(|key| fold(dialect, &key.name) != name);
+                next.constraints.checks.retain(|check| fold(dialect, &check.name) != name);
+                next.constraints.foreign.retain(|foreign| fold(dialect, &foreign.name) != name);
+                if let Some(at) =
+                    next.constraints.defaults.iter().position(|(one, _)| fold(dialect, one) == name)
+                {
+                    let (_, column) = next.constraints.defaults.remove(at);
+                    let of =
+                        next.columns.iter_mut().find(|def| def.column.name.eq_ignore_ascii_case(&column));
+                    if let Some(def) = of {
+                        def.default = None;
+                    }
+                }
                 self.replace(table, next, None);
             }
             Op::AlterColumn { column_name, op } => {
@@ -821,6 +903,7 @@ impl Session {
                 primary,
                 clustered: primary,
                 unique: true,
+                constraint: true,
                 columns: places,
                 descending,
             });
@@ -858,6 +941,9 @@ impl Session {
                     });
                 };
                 if let Object::Table(table) = &object {
+                    if !self.is_snowflake() {
+                        self.check_referenced(&state, table, &name.to_string())?;
+                    }
                     self.owned(table)?;
                     if !self.is_snowflake() {
                         self.lock(crate::locks::Resource::Table(table.id), crate::locks::Mode::Exclusive)
@@ -886,6 +972,7 @@ fn copy(table: &Arc<TableDef>) -> TableDef {
         name: table.name.clone(),
         columns: table.columns.clone(),
         keys: table.keys.clone(),
+        constraints: table.constraints.clone(),
         next_identity: Arc::clone(&table.next_identity),
         temporary: table.temporary,
         transient: table.transient,

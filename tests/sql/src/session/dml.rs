@@ -34,11 +34,7 @@ impl Session {
     }
 
     pub(super) async fn insert(&mut self, insert: &ast::Insert) -> Result<Outcome, SqlError> {
-        if insert.output.is_some()
-            || insert.returning.is_some()
-            || insert.on.is_some()
-            || insert.multi_table_insert_type.is_some()
-        {
+        if insert.returning.is_some() || insert.on.is_some() || insert.multi_table_insert_type.is_some() {
             return Err(crate::bind::unsupported(self.dialect(), insert));
         }
         let name = match &insert.table {
@@ -65,11 +61,20 @@ impl Session {
                 if overwrites {
                     session.authorize(state, &table, "DELETE")?;
                 }
-                session.insert_changes(state, &table, &columns, source.as_deref(), overwrites)
+                let mut changes = session.insert_changes(
+                    state,
+                    &table,
+                    &columns,
+                    source.as_deref(),
+                    overwrites,
+                    names.is_empty(),
+                )?;
+                changes.output = session.output_of(state, &table, insert.output.as_ref(), &changes)?;
+                Ok(changes)
             })
             .await?;
         let verb = if overwrite { Verb::InsertOverwrite } else { Verb::Insert };
-        Ok(Outcome::Count { verb, rows })
+        self.changed(verb, rows).await
     }
 
     fn insert_changes(
@@ -79,6 +84,7 @@ impl Session {
         columns: &[usize],
         source: Option<&ast::Query>,
         clear: bool,
+        all: bool,
     ) -> Result<Changes, SqlError> {
         let deltas = self.deltas();
         let env = self.env(Arc::clone(state), &deltas);
@@ -103,6 +109,12 @@ impl Session {
                     };
                 let wanted = columns.len();
                 if given.len() != wanted {
+                    if all && !self.is_snowflake() {
+                        return Err(SqlError::mssql(
+                            213,
+                            "Column name or number of supplied values does not match table definition.",
+                        ));
+                    }
                     return Err(wrong_count(
                         self,
                         given.len(),
@@ -184,7 +196,7 @@ impl Session {
         self.end_statement(result)
     }
 
-    async fn append_inner(
+    pub(super) async fn append_inner(
         &mut self,
         parts: &[String],
         names: &[String],
@@ -231,7 +243,7 @@ impl Session {
     }
 
     pub(super) async fn update(&mut self, update: &ast::Update) -> Result<Outcome, SqlError> {
-        if update.output.is_some() || update.returning.is_some() || !update.order_by.is_empty() {
+        if update.returning.is_some() || !update.order_by.is_empty() {
             return Err(crate::bind::unsupported(self.dialect(), update));
         }
         let mut from = match &update.from {
@@ -245,10 +257,12 @@ impl Session {
         let rows = self
             .change(&table, exclusive, |session, state| {
                 session.authorize(state, &table, "UPDATE")?;
-                session.update_changes(state, &table, &from, update)
+                let mut changes = session.update_changes(state, &table, &from, update)?;
+                changes.output = session.output_of(state, &table, update.output.as_ref(), &changes)?;
+                Ok(changes)
             })
             .await?;
-        Ok(Outcome::Count { verb: Verb::Update, rows })
+        self.changed(Verb::Update, rows).await
     }
 
     /// Finds the table that a change names, and puts it into the change's FROM clause under a name of its own.
@@ -351,11 +365,7 @@ impl Session {
     }
 
     pub(super) async fn delete(&mut self, delete: &ast::Delete) -> Result<Outcome, SqlError> {
-        if delete.output.is_some()
-            || delete.returning.is_some()
-            || !delete.order_by.is_empty()
-            || delete.limit.is_some()
-        {
+        if delete.returning.is_some() || !delete.order_by.is_empty() || delete.limit.is_some() {
             return Err(crate::bind::unsupported(self.dialect(), delete));
         }
         let (ast::FromTable::WithFromKeyword(from) | ast::FromTable::WithoutKeyword(from)) = &delete.from;
@@ -392,14 +402,32 @@ impl Session {
                     }
                 }
                 let touched = seen.len() as u64;
-                Ok(Changes {
-                    changed: seen.into_iter().map(|id| (id, None)).collect(),
-                    touched,
-                    ..Changes::default()
-                })
+                let mut changed: Vec<_> = seen.into_iter().map(|id| (id, None)).collect();
+                changed.sort_by_key(|(id, _)| *id);
+                let mut changes = Changes { changed, touched, ..Changes::default() };
+                changes.output = session.output_of(state, &table, delete.output.as_ref(), &changes)?;
+                Ok(changes)
             })
             .await?;
-        Ok(Outcome::Count { verb: Verb::Delete, rows })
+        self.changed(Verb::Delete, rows).await
+    }
+
+    /// What an OUTPUT clause gives for these changes.
+    pub(super) fn output_of(
+        &self,
+        state: &Arc<State>,
+        table: &Arc<TableDef>,
+        clause: Option<&ast::OutputClause>,
+        changes: &Changes,
+    ) -> Result<Option<super::output::Output>, SqlError> {
+        if clause.is_none() {
+            return Ok(None);
+        }
+        let deltas = self.deltas();
+        let env = self.env(Arc::clone(state), &deltas);
+        let binder = Binder::new(&env);
+        let outputs = super::output::Outputs::new(&binder, table, clause)?;
+        outputs.map(|outputs| outputs.of(&binder.view(table.id), table, changes)).transpose()
     }
 
     pub(super) async fn truncate(&mut self, truncate: &ast::Truncate) -> Result<Outcome, SqlError> {

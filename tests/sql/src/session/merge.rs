@@ -36,18 +36,19 @@ enum Action<'t> {
 
 impl Session {
     pub(super) async fn merge(&mut self, merge: &ast::Merge) -> Result<Outcome, SqlError> {
-        if merge.output.is_some() {
-            return Err(crate::bind::unsupported(self.dialect(), merge));
-        }
         let ast::TableFactor::Table { name, .. } = &merge.table else {
             return Err(crate::bind::unsupported(self.dialect(), &merge.table));
         };
         let table = self.table(&self.db.state(), &crate::bind::parts(self.dialect(), name)?)?;
         let exclusive = self.is_snowflake();
         let rows = self
-            .change(&table, exclusive, |session, state| session.merge_changes(state, &table, merge))
+            .change(&table, exclusive, |session, state| {
+                let mut changes = session.merge_changes(state, &table, merge)?;
+                changes.output = session.output_of(state, &table, merge.output.as_ref(), &changes)?;
+                Ok(changes)
+            })
             .await?;
-        Ok(Outcome::Count { verb: Verb::Merge, rows })
+        self.changed(Verb::Merge, rows).await
     }
 
     fn merge_changes(

@@ -1,67 +1,25 @@
 //! Running a batch's steps.
 
-use std::{future::Future, pin::Pin, sync::atomic::Ordering, time::Duration};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use sqlparser::ast::{self, Expr as Ast, Statement};
 
 use crate::{
     error::{Effect, SqlError},
-    outcome::{Context, Outcome, ResultSet, Rows, Verb},
-    script::{self, Line, Step},
-    session::{Isolation, Parameter, Session},
+    outcome::{Context, Outcome, ResultSet, Verb},
+    script::Step,
+    session::{Answers, Isolation, Session, flow::Flow},
     types::{DataType, Dialect},
     value::Value,
 };
 
-type Answers = Vec<Result<Outcome, SqlError>>;
-
 impl Session {
-    /// Runs steps in order; false: the batch ends here.
-    pub(super) fn run_lines<'a>(
-        &'a mut self,
-        lines: &'a [Line],
-        out: &'a mut Answers,
-        last: bool,
-    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
-        Box::pin(async move {
-            for (at, line) in lines.iter().enumerate() {
-                let lazy = last && at + 1 == lines.len();
-                if !self.run_line(line, out, lazy).await {
-                    return false;
-                }
-            }
-            true
-        })
-    }
-
-    async fn run_line(&mut self, line: &Line, out: &mut Answers, lazy: bool) -> bool {
-        let before = out.len();
-        let result = self.run_step(&line.step, out, lazy).await;
-        match result {
-            Ok(go_on) => {
-                if !matches!(line.step, Step::If { .. } | Step::While { .. } | Step::Block(_)) {
-                    self.error = 0;
-                }
-                if !lazy {
-                    for outcome in &mut out[before..] {
-                        materialize(outcome);
-                    }
-                    if let Some(Err(error)) = out[before..].iter().find(|outcome| outcome.is_err()) {
-                        return error.effect == Effect::Statement;
-                    }
-                }
-                go_on
-            }
-            Err(error) => {
-                let error = error.at_line(line.number);
-                let go_on = error.effect == Effect::Statement;
-                out.push(Err(error));
-                go_on
-            }
-        }
-    }
-
-    async fn run_step(&mut self, step: &Step, out: &mut Answers, lazy: bool) -> Result<bool, SqlError> {
+    pub(super) async fn run_step(
+        &mut self,
+        step: &Step,
+        out: &mut Answers,
+        lazy: bool,
+    ) -> Result<Flow, SqlError> {
         match step {
             Step::Sql(statement) => {
                 let result = self.statement(statement).await;
@@ -69,8 +27,14 @@ impl Session {
                     if let Outcome::Count { rows, .. } = &outcome {
                         self.row_count.store(*rows as i64, Ordering::Relaxed);
                     }
-                    out.push(Ok(outcome));
+                    out.push(Ok(self.counted(outcome)));
                 }
+            }
+            Step::Recursion(rounds, step) => {
+                self.recursion = *rounds;
+                let flow = Box::pin(self.run_step(step, out, lazy)).await;
+                self.recursion = super::RECURSION;
+                return flow;
             }
             Step::Block(lines) => return Ok(self.run_lines(lines, out, lazy).await),
             Step::If { condition, then, otherwise } => {
@@ -80,23 +44,20 @@ impl Session {
                     return Ok(self.run_lines(std::slice::from_ref(line.as_ref()), out, lazy).await);
                 }
             }
-            Step::While { condition, body } => {
-                let mut rounds = 0_u32;
-                while self.holds(condition)? {
-                    rounds += 1;
-                    if rounds > 1_000_000 {
-                        return Err(SqlError::mssql(
-                            217,
-                            "The loop did not end after 1,000,000 rounds (stand-in).",
-                        )
-                        .ending(Effect::Batch));
-                    }
-                    if !self.run_lines(std::slice::from_ref(body.as_ref()), out, false).await {
-                        return Ok(false);
-                    }
-                    tokio::task::yield_now().await;
-                }
+            Step::While { condition, body } => return self.run_while(condition, body, out).await,
+            Step::Try { body, handler } => return Ok(self.run_try(body, handler, out).await),
+            Step::Break => return Ok(Flow::Break),
+            Step::Continue => return Ok(Flow::Continue),
+            Step::Goto(label) => return Ok(Flow::Goto(label.clone())),
+            Step::Label(_) => {}
+            Step::Return(value) => {
+                let status = match value {
+                    Some(value) => whole(&self.assigned(value, &DataType::Int)?),
+                    None => 0,
+                };
+                return Ok(Flow::Return(status as i32));
             }
+            Step::WaitFor { until, when } => self.wait_for(*until, when).await?,
             Step::Declare(list) => {
                 for (name, ty, value) in list {
                     let ty = crate::bind::types::resolve(
@@ -111,6 +72,8 @@ impl Session {
                     self.variables.insert(name.to_lowercase(), (ty, value));
                 }
             }
+            Step::DeclareTable(create) => self.declare_table(create).await?,
+            Step::Cursor(name, step) => return self.run_cursor(name, step, out).await.map(|()| Flow::Next),
             Step::Assign(name, value) => self.assign(name, value)?,
             Step::SetOption(words) => self.set_option(words)?,
             Step::Begin(name) => out.push(Ok(self.begin(name.as_deref()))),
@@ -125,7 +88,7 @@ impl Session {
                 };
                 transaction.savepoints.push((name.clone(), transaction.deltas.clone()));
             }
-            Step::Use(what, idents) => out.push(self.use_context(*what, idents)),
+            Step::Use(what, idents) => out.push(Ok(self.use_context(*what, idents)?)),
             Step::Print(value) => {
                 let (value, ty) = self.evaluate(value)?;
                 let text = self.cast().apply(value, &ty, &wide(self.dialect()))?;
@@ -133,33 +96,33 @@ impl Session {
                     if let Value::Text(text) = text { text.lossy().into_owned() } else { String::new() };
                 out.push(Ok(Outcome::Info { number: 0, class: 0, state: 1, message }));
             }
-            Step::RaiseError(list) => return self.raise(list, out),
-            Step::Throw(list) => {
-                let values = list
-                    .iter()
-                    .map(|ast| self.evaluate(ast).map(|(value, _)| value))
-                    .collect::<Result<Vec<_>, _>>()?;
-                let number = values.first().map_or(50_000, whole) as i32;
-                let message = values.get(1).map(shown).unwrap_or_default();
-                let state = values.get(2).map_or(1, whole) as u8;
-                let error = SqlError::mssql(number, message).with_state(state).ending(Effect::Batch);
-                return Err(self.settle(error));
+            Step::RaiseError(list) => self.raise(list, out)?,
+            Step::Throw(list) => return Err(self.throw(list)?),
+            Step::Execute { into, name, arguments } => {
+                return self.execute_procedure(into.as_deref(), name, arguments, out).await;
             }
-            Step::Execute(name, arguments) => return self.execute_procedure(name, arguments, out).await,
+            Step::InsertResults { table, columns, source } => {
+                return Box::pin(self.insert_results(table, columns, source, out)).await;
+            }
+            Step::ExecuteText(list) => return self.execute_text(list, out).await,
+            Step::CreateProcedure(text) => out.push(Ok(self.create_procedure(text)?)),
+            Step::DropProcedure { names, if_exists } => {
+                out.push(Ok(self.drop_procedures(names, *if_exists)?));
+            }
             Step::AlterSession(pairs) => {
                 self.alter_session(pairs)?;
                 out.push(Ok(done(Verb::Alter, "Statement executed successfully.")));
             }
             Step::Words(tokens) => out.push(Ok(self.administer(tokens).await?)),
         }
-        Ok(true)
+        Ok(Flow::Next)
     }
 
-    fn holds(&self, condition: &Ast) -> Result<bool, SqlError> {
+    pub(super) fn holds(&self, condition: &Ast) -> Result<bool, SqlError> {
         Ok(matches!(self.evaluate(condition)?.0, Value::Bool(true)))
     }
 
-    fn assigned(&self, value: &Ast, ty: &DataType) -> Result<Value, SqlError> {
+    pub(super) fn assigned(&self, value: &Ast, ty: &DataType) -> Result<Value, SqlError> {
         let (value, from) = self.evaluate(value)?;
         self.cast().apply(value, &from, ty)
     }
@@ -268,8 +231,10 @@ impl Session {
         self.nesting += 1;
         if self.transaction.is_none() {
             self.open_transaction(false);
+            if let Some(transaction) = &mut self.transaction {
+                transaction.name = name.map(str::to_owned);
+            }
         }
-        let _ = name;
         done(Verb::Begin, "")
     }
 
@@ -277,6 +242,9 @@ impl Session {
         if self.is_snowflake() {
             self.commit_now()?;
             return Ok(done(Verb::Commit, "Statement executed successfully."));
+        }
+        if self.transaction.as_ref().is_some_and(|transaction| transaction.doomed) {
+            return Err(super::changes::doomed());
         }
         match self.nesting {
             0 => Err(SqlError::mssql(
@@ -311,6 +279,14 @@ impl Session {
             return Err(SqlError::mssql(
                 3903,
                 "The ROLLBACK TRANSACTION request has no corresponding BEGIN TRANSACTION.",
+            ));
+        }
+        if let (Some(name), Some(transaction)) = (name, &self.transaction)
+            && !transaction.name.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(name))
+        {
+            return Err(SqlError::mssql(
+                6401,
+                format!("Cannot roll back {name}. No transaction or savepoint of that name was found."),
             ));
         }
         self.rollback();
@@ -418,6 +394,7 @@ impl Session {
             }
             ["ROWCOUNT", value] => self.options.row_limit = value.parse().unwrap_or(0),
             ["NOCOUNT", _] => self.options.no_count = on,
+            ["FMTONLY", _] => self.options.metadata_only = on,
             ["XACT_ABORT", _] => self.options.abort_on_error = on,
             ["IMPLICIT_TRANSACTIONS", _] => self.options.implicit_transactions = on,
             ["IDENTITY_INSERT", name @ .., _] => {
@@ -439,7 +416,6 @@ impl Session {
                 | "DATEFIRST"
                 | "DATEFORMAT"
                 | "DEADLOCK_PRIORITY"
-                | "FMTONLY"
                 | "LANGUAGE"
                 | "NOEXEC"
                 | "NUMERIC_ROUNDABORT"
@@ -495,141 +471,13 @@ impl Session {
         }
         Ok(())
     }
-
-    fn raise(&mut self, list: &[Ast], out: &mut Answers) -> Result<bool, SqlError> {
-        let values = list
-            .iter()
-            .map(|ast| self.evaluate(ast).map(|(value, _)| value))
-            .collect::<Result<Vec<_>, _>>()?;
-        let (number, mut message) = match values.first() {
-            Some(Value::Text(text)) => (50_000, text.lossy().into_owned()),
-            Some(number) => (whole(number) as i32, format!("Error {}", whole(number))),
-            None => (50_000, String::new()),
-        };
-        for value in values.iter().skip(3) {
-            let place = message.find('%').map(|at| at..(at + 2).min(message.len()));
-            if let Some(place) = place {
-                message.replace_range(place, &shown(value));
-            }
-        }
-        let class = values.get(1).map_or(16, whole) as u8;
-        let state = values.get(2).map_or(1, whole) as u8;
-        if class <= 10 {
-            out.push(Ok(Outcome::Info { number, class, state, message }));
-            return Ok(true);
-        }
-        self.error = i64::from(number);
-        out.push(Err(SqlError::mssql(number, message).with_class(class).with_state(state)));
-        Ok(true)
-    }
-
-    async fn execute_procedure(
-        &mut self,
-        name: &ast::ObjectName,
-        arguments: &[(Option<String>, Ast)],
-        out: &mut Answers,
-    ) -> Result<bool, SqlError> {
-        let bare = crate::bind::parts(self.dialect(), name)?.pop().unwrap_or_default().to_lowercase();
-        let mut values = Vec::new();
-        for (name, ast) in arguments {
-            let (value, ty) = self.evaluate(ast)?;
-            values.push((name.clone(), value, ty));
-        }
-        match bare.as_str() {
-            "sp_executesql" => {
-                let Some((_, Value::Text(sql), _)) = values.first() else {
-                    return Err(SqlError::mssql(
-                        214,
-                        "Procedure expects parameter '@statement' of type 'ntext/nchar/nvarchar'.",
-                    ));
-                };
-                let sql = sql.lossy().into_owned();
-                let declared = values.get(1).map(|(_, value, _)| shown(value)).unwrap_or_default();
-                let parameters = self.declared_parameters(&declared, &values)?;
-                self.nested(&sql, parameters, out).await
-            }
-            "sp_reset_connection" | "sp_set_session_context" => Ok(true),
-            procedure => {
-                let given: Vec<_> =
-                    values.iter().map(|(name, value, _)| (name.clone(), value.clone())).collect();
-                let arguments = crate::catalog::procedures::Arguments(&given);
-                let state = self.db.state();
-                if let Some(sheet) =
-                    crate::catalog::procedures::call(&state, &self.identity, procedure, &arguments)
-                {
-                    let rows = Rows::from_vec(sheet.rows);
-                    out.push(Ok(Outcome::Rows(ResultSet { columns: sheet.columns, rows })));
-                    return Ok(true);
-                }
-                Err(SqlError::mssql(2812, format!("Could not find stored procedure '{name}'."))
-                    .with_state(62))
-            }
-        }
-    }
-
-    fn declared_parameters(
-        &self,
-        declared: &str,
-        values: &[(Option<String>, Value, DataType)],
-    ) -> Result<Vec<Parameter>, SqlError> {
-        let mut parameters = Vec::new();
-        if declared.trim().is_empty() {
-            return Ok(parameters);
-        }
-        let Some(Line { step: Step::Declare(list), .. }) =
-            script::parse(self.dialect(), &format!("DECLARE {declared}"))?.into_iter().next()
-        else {
-            return Ok(parameters);
-        };
-        for (at, (name, ty, _)) in list.into_iter().enumerate() {
-            let ty =
-                crate::bind::types::resolve(self.dialect(), &ty.to_string(), self.db.settings().collation)?;
-            let given = values
-                .iter()
-                .skip(2)
-                .find(|(given, ..)| given.as_ref().is_some_and(|given| given.eq_ignore_ascii_case(&name)))
-                .or_else(|| values.get(at + 2));
-            let value = match given {
-                Some((_, value, from)) => self.cast().apply(value.clone(), from, &ty)?,
-                None => Value::Null,
-            };
-            parameters.push(Parameter { name, ty, value });
-        }
-        Ok(parameters)
-    }
-
-    /// Runs inner SQL with variables of its own.
-    async fn nested(
-        &mut self,
-        sql: &str,
-        parameters: Vec<Parameter>,
-        out: &mut Answers,
-    ) -> Result<bool, SqlError> {
-        let lines = script::parse(self.dialect(), sql)?;
-        let inner =
-            parameters.into_iter().map(|one| (one.name.to_lowercase(), (one.ty, one.value))).collect();
-        let outer = std::mem::replace(&mut self.variables, inner);
-        let go_on = self.run_lines(&lines, out, false).await;
-        self.variables = outer;
-        Ok(go_on)
-    }
-}
-
-fn materialize(outcome: &mut Result<Outcome, SqlError>) {
-    if let Ok(Outcome::Rows(set)) = outcome {
-        let rows = std::mem::replace(&mut set.rows, Rows::from_vec(Vec::new()));
-        match rows.collect_all() {
-            Ok(rows) => set.rows = Rows::from_vec(rows),
-            Err(error) => *outcome = Err(error),
-        }
-    }
 }
 
 pub(super) fn done(verb: Verb, message: impl Into<String>) -> Outcome {
     Outcome::Done { verb, message: message.into() }
 }
 
-fn wide(dialect: Dialect) -> DataType {
+pub(super) fn wide(dialect: Dialect) -> DataType {
     match dialect {
         Dialect::SqlServer => DataType::NVarChar {
             length: crate::types::Length::Max,
@@ -639,11 +487,11 @@ fn wide(dialect: Dialect) -> DataType {
     }
 }
 
-fn whole(value: &Value) -> i64 {
+pub(super) fn whole(value: &Value) -> i64 {
     crate::bind::operators::exact(value).trunc() as i64
 }
 
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::Text(text) => text.lossy().into_owned(),
         Value::Int(value) => value.to_string(),

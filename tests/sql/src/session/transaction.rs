@@ -9,7 +9,7 @@ use crate::{
     error::{Effect, SqlError},
     locks::{Mode, Refused, Resource},
     session::{Isolation, Session},
-    state::{Object, State, TableId},
+    state::{Key, Object, ProcedureDef, State, TableId},
     storage::{Delta, TableVersion},
 };
 
@@ -24,12 +24,17 @@ pub(crate) struct Transaction {
     pub savepoints: Vec<(String, HashMap<TableId, Arc<Delta>>)>,
     /// How to undo the DDL of a SQL Server transaction, latest last.
     pub undo: Vec<Undo>,
+    /// What BEGIN TRANSACTION called it.
+    pub name: Option<String>,
+    /// It can only be rolled back: an error inside TRY ended it.
+    pub doomed: bool,
 }
 
 /// Takes back one DDL statement.
 pub(crate) enum Undo {
     Created(TableId),
     Replaced(Object, Option<Arc<TableVersion>>),
+    Procedure(Key, Option<Arc<ProcedureDef>>),
 }
 
 impl Transaction {
@@ -43,6 +48,12 @@ impl Transaction {
                         Undo::Created(id) => {
                             state.objects.retain(|_, object| object.id() != id);
                             state.tables.remove(&id);
+                        }
+                        Undo::Procedure(key, before) => {
+                            state.procedures.remove(&key);
+                            if let Some(before) = before {
+                                state.procedures.insert(key, before);
+                            }
                         }
                         Undo::Replaced(object, version) => {
                             let id = object.id();
@@ -249,6 +260,8 @@ fn new_transaction(id: u64, implicit: bool) -> Transaction {
         deltas: HashMap::new(),
         savepoints: Vec::new(),
         undo: Vec::new(),
+        name: None,
+        doomed: false,
     }
 }
 

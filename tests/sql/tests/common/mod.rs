@@ -41,7 +41,7 @@ pub(crate) async fn run(session: &mut Session, sql: &str) -> Result<String, SqlE
             }
             Outcome::Count { rows, .. } => out.push(format!("{rows} rows")),
             Outcome::Info { message, .. } => out.push(message),
-            Outcome::Done { .. } | Outcome::Changed { .. } => {}
+            Outcome::Done { .. } | Outcome::Changed { .. } | Outcome::Entered | Outcome::Left { .. } => {}
         }
     }
     Ok(out.join("\n"))
