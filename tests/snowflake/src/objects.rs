@@ -2,6 +2,7 @@
 
 mod answer;
 mod multipart;
+mod results;
 mod sigv4;
 
 use std::{
@@ -12,6 +13,7 @@ use std::{
 
 pub(crate) use answer::{http_date, serve};
 use bytes::Bytes;
+pub(crate) use results::ResultParts;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 

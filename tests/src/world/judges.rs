@@ -21,6 +21,10 @@ pub(super) const PASSWORD: &str = "Judge-the-server-1";
 /// The Kerberos user whose ticket the clients use.
 pub(super) const PRINCIPAL: &str = "svc_judge";
 
+/// Hosts that a client has built in; it is brought to the stand-in under these names.
+pub(super) const SNOWFLAKE_HOSTS: [&str; 2] =
+    ["keyferry-demo.snowflakecomputing.com", "s3.us-west-2.amazonaws.com"];
+
 /// Gets the judges' user a ticket and makes a key pair; returns its public half.
 pub(super) fn prepare(dir: &Path, kdc: &Kdc) -> Result<KeyPair> {
     kdc.add_principal(PRINCIPAL)?;
