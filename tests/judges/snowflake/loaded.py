@@ -26,6 +26,8 @@ from proof import attempt, finish, missed, proved
 from snowflake.connector.s3_storage_client import SnowflakeS3RestClient
 
 DIGESTS = {}
+# 38 digits, wherever their point is.
+decimal.getcontext().prec = 80
 
 
 def remember_digests():
@@ -64,7 +66,7 @@ def staged(cursor, folder):
     def digests():
         wrong = []
         for path, file in files.items():
-            digest = next((value for name, value in DIGESTS.items() if path.endswith(name)), None)
+            digest = next((value for name, value in DIGESTS.items() if name.endswith(path)), None)
             if digest != base64.b64encode(hashlib.sha256(file.read_bytes()).digest()).decode():
                 wrong.append((path, digest))
         return wrong, []
@@ -112,11 +114,9 @@ def same(found, expected):
 
 
 def equal_rows(cursor, name, table):
-    """All rows of a table against the rows of its files, as multisets; columns of times finer than Python's are left to others."""
-    columns = [
-        field.name for field in table.schema
-        if not (pa.types.is_timestamp(field.type) or pa.types.is_string(field.type) and field.name.endswith("_at"))
-    ]
+    """All rows of a table against the rows of its files, as multisets; times that are finer than Python's, which come as text, are left to others."""
+    finer = {row[0] for row in rows(cursor, f'DESCRIBE TABLE "{name}"') if row[1].startswith("TIMESTAMP")}
+    columns = [field.name for field in table.schema if not (pa.types.is_string(field.type) and field.name in finer)]
     shown = ", ".join('"' + column + '"' for column in columns)
     cursor.execute(f'SELECT {shown} FROM "{name}"')
     loaded = collections.Counter(tuple(map(plain, row)) for row in cursor.fetchall())
@@ -170,7 +170,7 @@ def main():
         files = staged(cursor, pathlib.Path(folder))
         tables = tables_of(cursor, files)
         attempt("rows", "every loaded table has staged files with its columns", lambda: (
-            sorted(tables) >= ["CUSTOMER", "LINEITEM", "NATION", "ORDERS", "PART", "PARTSUPP", "REGION", "SUPPLIER"], True))
+            sorted(tables), sorted(row[1] for row in rows(cursor, "SHOW TABLES") if not row[1].startswith("KEYFERRY"))))
         for name, table in sorted(tables.items()):
             attempt("rows", f"{name}: the staged files hold its rows", lambda name=name, table=table: equal_rows(cursor, name, table))
         engine = duckdb.connect()

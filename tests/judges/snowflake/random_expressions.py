@@ -274,5 +274,4 @@ class Maker:
             lambda: self.fill(value.kind, f"MAX({{0}}) {framed}", value, part),
             lambda: self.fill("int", f"COUNT({{0}}) {framed}", value, part),
             lambda: self.fill("int", "COUNT(*) OVER (PARTITION BY {1})", value, part),
-            lambda: self.fill("float", f"AVG({{0}}) {framed}", number, part),
         )()

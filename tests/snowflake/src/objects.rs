@@ -1,6 +1,7 @@
 //! An S3-kind object store for staged files: credentials by stage prefix, signatures checked, metadata kept.
 
 mod answer;
+mod chunked;
 mod multipart;
 mod results;
 mod sigv4;

@@ -11,6 +11,7 @@ use crate::{
 };
 
 pub(crate) mod digest;
+pub(crate) mod formats;
 pub(crate) mod numbers;
 pub(crate) mod system;
 pub(crate) mod text;

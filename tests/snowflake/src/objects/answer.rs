@@ -15,7 +15,7 @@ use hyper::{
 };
 use time::{OffsetDateTime, macros::format_description};
 
-use super::{BUCKET, Object, ObjectStore, etag, multipart::listed_parts, sigv4};
+use super::{BUCKET, Object, ObjectStore, chunked, etag, multipart::listed_parts, sigv4};
 use crate::{
     faults::Effect,
     http::{Cut, OBJECT_LIMIT, Outcome, read},
@@ -72,7 +72,11 @@ pub(crate) async fn serve(server: &Shared, request: Request<Incoming>) -> Outcom
         stats.objects_refused();
         return Ok(error(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied"));
     }
-    let reply = answer(store, stats, &parts, &key, &query, body);
+    let chunked = parts.headers.get("x-amz-content-sha256").is_some_and(|value| value == chunked::ANNOUNCED);
+    let reply = match if chunked { chunked::decoded(&parts, &body) } else { Ok(body) } {
+        Ok(body) => answer(store, stats, &parts, &key, &query, body),
+        Err(code) => error(StatusCode::BAD_REQUEST, code, "The chunks are not what was announced."),
+    };
     if cut_after { Err(Cut) } else { Ok(reply) }
 }
 
