@@ -506,8 +506,11 @@ async fn start_snowflake(
             outcome.map_err(|error| anyhow::anyhow!("{statement}: {error}"))?;
         }
     }
-    let mut config =
-        snowflake::Config::new(ACCOUNT, authority.server(&["localhost", "127.0.0.1"])?, Arc::clone(database));
+    let mut names = vec!["localhost", "127.0.0.1"];
+    if judges_key.is_some() {
+        names.extend(judges::SNOWFLAKE_HOSTS);
+    }
+    let mut config = snowflake::Config::new(ACCOUNT, authority.server(&names)?, Arc::clone(database));
     config.session_ttl = options.session_ttl;
     config.idle_transaction = options.idle_transaction;
     config.stage_credentials_ttl = options.stage_credentials;

@@ -7,6 +7,7 @@ mod hook;
 mod load;
 pub(crate) mod options;
 mod parquet;
+mod validate;
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -18,6 +19,7 @@ use keyferry_sql::{Row, Value};
 pub(crate) use options::Options;
 use options::Setting;
 use regex::Regex;
+use validate::Validation;
 
 use crate::{
     lexer::{Kind, Token, tokens},
@@ -71,6 +73,7 @@ struct Copy {
     pattern: Option<Regex>,
     force: bool,
     purge: bool,
+    validation: Option<Validation>,
 }
 
 /// What became of one file.
@@ -91,6 +94,9 @@ pub(crate) async fn run(run: &mut Run<'_>, text: &str) -> Result<Answer, Refusal
     let (files, mut reports) = choose(run, &copy)?;
     if files.is_empty() && reports.is_empty() {
         return Ok(status("Copy executed with 0 files processed."));
+    }
+    if let Some(mode) = copy.validation {
+        return validate::validate(run, &copy, mode, &files).await;
     }
     let before = run.sql.transaction_id();
     let loaded = load::load(run, &copy, &files).await?;
@@ -205,6 +211,22 @@ fn missing_file(name: &str) -> Refusal {
     )
 }
 
+/// The rows of the CSV files in a stage's folder, as drivers leave many bindings there.
+pub(crate) fn bound_rows(run: &Run<'_>, location: &str) -> Result<Vec<Vec<Option<String>>>, Refusal> {
+    let mut location = run.resolve(location)?;
+    if !location.path.is_empty() && !location.path.ends_with('/') {
+        location.path.push('/');
+    }
+    let format = csv::CsvFormat::read(&location.stage.format)?;
+    let mut rows = Vec::new();
+    for (name, key, object) in location.files(&run.server.objects) {
+        let file = StagedFile { name, key, object };
+        let data = hook::plaintext(run.server, &location.stage.id, &file)?;
+        rows.extend(format.texts(&data)?);
+    }
+    Ok(rows)
+}
+
 /// A PATTERN, which must match a file's whole name.
 pub(crate) fn pattern(text: &str) -> Result<Regex, Refusal> {
     Regex::new(&format!("^(?:{text})$"))
@@ -272,6 +294,7 @@ fn settings(
         "TRUNCATECOLUMNS",
         "FORCE",
         "LOAD_UNCERTAIN_FILES",
+        "VALIDATION_MODE",
     ])?;
     let files = match options.get("FILES") {
         None => None,
@@ -298,8 +321,13 @@ fn settings(
         Some("CONTINUE") => OnError::Continue,
         Some(other) => return Err(invalid("ON_ERROR", other)),
     };
+    let validation = options.plain("VALIDATION_MODE").map(Validation::read).transpose()?;
+    if validation.is_some() && transform.is_some() {
+        return Err(Refusal::syntax("VALIDATION_MODE is not supported with copy transformations."));
+    }
     let location = run.resolve(location)?;
     Ok(Copy {
+        validation,
         format: copy_format(run, options, &location)?,
         pattern: options.plain("PATTERN").map(pattern).transpose()?,
         force: options.flag("FORCE")?.unwrap_or(false),

@@ -63,7 +63,7 @@ pub(crate) fn open(stages: &Stages, stage: &str, object: &Object) -> Result<Byte
         return Err(Undecipherable::FileKey);
     }
     let plain = decrypt(&file_key, &iv, &object.data).ok_or(Undecipherable::Data)?;
-    if Sha256::digest(&plain)[..] != digest[..] {
+    if stages.digest_counts(stage, &name) && Sha256::digest(&plain)[..] != digest[..] {
         return Err(Undecipherable::Digest);
     }
     Ok(plain.into())

@@ -14,6 +14,7 @@
 //! | `route` | which endpoint answers which path |
 //! | `login`, `oauth`, `keypair` | who may log in |
 //! | `session` | tokens, renewal, expiry, idle transactions |
+//! | `parameters` | session parameters as drivers are told of them |
 //! | `query`, `prepare`, `statement` | one statement from request to reply, polling, repeats, cancellation |
 //! | `results` | values as the drivers read them |
 //! | `stages`, `transfer` | stages and the replies to PUT and GET |
@@ -32,6 +33,7 @@ mod lexer;
 mod login;
 mod oauth;
 mod objects;
+mod parameters;
 mod prepare;
 mod query;
 mod reply;

@@ -6,7 +6,14 @@ use keyferry_sql::Identity;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{User, copy::StageHook, keypair, reply::Refusal, server::Shared, session::Session};
+use crate::{
+    User,
+    copy::StageHook,
+    keypair,
+    reply::Refusal,
+    server::Shared,
+    session::{Client, Session},
+};
 
 #[derive(Deserialize)]
 struct Body {
@@ -30,6 +37,7 @@ struct Data {
     #[serde(default)]
     client_environment: BTreeMap<String, Value>,
     client_app_id: Option<String>,
+    client_app_version: Option<String>,
 }
 
 /// Answers a login; `query` holds databaseName, schemaName, warehouse and roleName.
@@ -66,8 +74,13 @@ pub(crate) async fn login(
     }
     let identity = sql.identity().clone();
     hook.set_identity(&identity);
-    let smk_as_text = data.client_capabilities.get("SMK_ID_AS_STRING").is_some_and(truthy);
-    let session = Arc::new(Session::new(sql, &identity.user, hook, smk_as_text));
+    let client = Client {
+        id: data.client_app_id.unwrap_or_default(),
+        version: data.client_app_version.unwrap_or_default(),
+        smk_as_text: data.client_capabilities.get("SMK_ID_AS_STRING").is_some_and(truthy),
+    };
+    let parameters = crate::parameters::listed(&sql, &data.session_parameters);
+    let session = Arc::new(Session::new(sql, &identity.user, hook, client, data.session_parameters));
     let id = session.id;
     let tokens = server.sessions.open(session);
     Ok(json!({
@@ -78,7 +91,7 @@ pub(crate) async fn login(
         "displayUserName": identity.user,
         "serverVersion": server.config.database.settings().version,
         "firstLogin": false, "remMeToken": null, "remMeValidityInSeconds": 0, "healthCheckInterval": 45,
-        "newClientForUpgrade": null, "sessionId": id, "parameters": parameters(&data.session_parameters),
+        "newClientForUpgrade": null, "sessionId": id, "parameters": parameters,
         "sessionInfo": {
             "databaseName": identity.database, "schemaName": identity.schema,
             "warehouseName": identity.warehouse, "roleName": role,
@@ -192,40 +205,4 @@ async fn set_parameter(sql: &mut keyferry_sql::Session, name: &str, value: &Valu
 
 fn truthy(value: &Value) -> bool {
     value.as_bool().unwrap_or_else(|| value.as_str().is_some_and(|text| text.eq_ignore_ascii_case("true")))
-}
-
-/// The parameters that drivers read from a login.
-fn parameters(asked: &BTreeMap<String, Value>) -> Vec<Value> {
-    let mut all: BTreeMap<&str, Value> = BTreeMap::from([
-        ("AUTOCOMMIT", json!(true)),
-        ("TIMEZONE", json!("UTC")),
-        ("TIMESTAMP_OUTPUT_FORMAT", json!("YYYY-MM-DD HH24:MI:SS.FF3 TZHTZM")),
-        ("TIMESTAMP_NTZ_OUTPUT_FORMAT", json!("YYYY-MM-DD HH24:MI:SS.FF3")),
-        ("TIMESTAMP_LTZ_OUTPUT_FORMAT", json!("")),
-        ("TIMESTAMP_TZ_OUTPUT_FORMAT", json!("")),
-        ("DATE_OUTPUT_FORMAT", json!("YYYY-MM-DD")),
-        ("TIME_OUTPUT_FORMAT", json!("HH24:MI:SS")),
-        ("BINARY_OUTPUT_FORMAT", json!("HEX")),
-        ("TIMESTAMP_TYPE_MAPPING", json!("TIMESTAMP_NTZ")),
-        ("PYTHON_CONNECTOR_QUERY_RESULT_FORMAT", json!("JSON")),
-        ("GO_QUERY_RESULT_FORMAT", json!("JSON")),
-        ("JDBC_QUERY_RESULT_FORMAT", json!("JSON")),
-        ("ODBC_QUERY_RESULT_FORMAT", json!("JSON")),
-        ("CLIENT_RESULT_CHUNK_SIZE", json!(160)),
-        ("CLIENT_MEMORY_LIMIT", json!(1536)),
-        ("CLIENT_PREFETCH_THREADS", json!(4)),
-        ("CLIENT_SESSION_KEEP_ALIVE", json!(false)),
-        ("CLIENT_SESSION_KEEP_ALIVE_HEARTBEAT_FREQUENCY", json!(3600)),
-        ("CLIENT_TELEMETRY_ENABLED", json!(false)),
-        ("CLIENT_VALIDATE_DEFAULT_PARAMETERS", json!(false)),
-        ("CLIENT_STAGE_ARRAY_BINDING_THRESHOLD", json!(65280)),
-        ("CLIENT_ENCRYPTION_KEY_SIZE", json!(128)),
-        ("CLIENT_TIMESTAMP_TYPE_MAPPING", json!("TIMESTAMP_LTZ")),
-        ("QUERY_CONTEXT_CACHE_SIZE", json!(5)),
-        ("ENABLE_STAGE_S3_PRIVATELINK_FOR_US_EAST_1", json!(false)),
-    ]);
-    for (name, value) in asked {
-        all.insert(name, value.clone());
-    }
-    all.into_iter().map(|(name, value)| json!({ "name": name, "value": value })).collect()
 }

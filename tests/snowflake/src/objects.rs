@@ -1,7 +1,9 @@
 //! An S3-kind object store for staged files: credentials by stage prefix, signatures checked, metadata kept.
 
 mod answer;
+mod chunked;
 mod multipart;
+mod results;
 mod sigv4;
 
 use std::{
@@ -12,6 +14,7 @@ use std::{
 
 pub(crate) use answer::{http_date, serve};
 use bytes::Bytes;
+pub(crate) use results::ResultParts;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 

@@ -1,4 +1,4 @@
-//! A statement's text and bindings, before it is executed: one statement only, `IDENTIFIER(…)` resolved, `?` bound.
+//! A statement's text and bindings, before it is executed: cut from its request, `IDENTIFIER(…)` resolved, `?` bound.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -12,49 +12,53 @@ use crate::{
 };
 
 /// One binding as drivers send it.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Binding {
     #[serde(rename = "type")]
     kind: String,
     value: serde_json::Value,
 }
 
-/// Bindings by position, counted from "1".
+/// Bindings by position, counted from "1", or by name.
 pub(crate) type Bindings = BTreeMap<String, Binding>;
 
-/// A statement ready to run.
+/// A statement ready to run, once for each set of parameters.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) text: String,
-    pub(crate) parameters: Vec<Parameter>,
+    /// One set; several when arrays were bound.
+    pub(crate) sets: Vec<Vec<Parameter>>,
+    /// How many `?` the text has.
+    pub(crate) binds: usize,
 }
 
-/// Checks that there is one statement, replaces `IDENTIFIER('x')` by the name, and binds.
+/// Cuts a request's text at its semicolons; empty statements are left out.
+pub(crate) fn split(sql: &str) -> Vec<&str> {
+    let all = tokens(sql);
+    all.split(|token| token.is(";"))
+        .filter_map(|part| Some(&sql[part.first()?.start..part.last()?.end()]))
+        .collect()
+}
+
+/// Replaces `IDENTIFIER('x')` by the name, and binds from the position `first` on.
 ///
 /// With `literals` every `?` becomes a literal in the text: for statements that the evaluator never sees.
-pub(crate) fn prepare(sql: &str, bindings: &Bindings, literals: bool) -> Result<Prepared, Refusal> {
+pub(crate) fn prepare(
+    sql: &str,
+    bindings: &Bindings,
+    first: usize,
+    literals: bool,
+) -> Result<Prepared, Refusal> {
     let all = tokens(sql);
-    if all.is_empty() {
-        return Err(Refusal::new("000900", "42601", "SQL compilation error:\nEmpty SQL statement."));
-    }
-    let statements = all.split(|token| token.is(";")).filter(|part| !part.is_empty()).count();
-    if statements != 1 {
-        return Err(Refusal::new(
-            "000008",
-            "0A000",
-            format!("Actual statement count {statements} did not match the desired statement count 1."),
-        ));
-    }
-    let end = all.iter().position(|token| token.is(";")).map_or(sql.len(), |at| all[at].start);
-    let mut text = String::with_capacity(end);
-    let mut parameters = Vec::new();
-    let (mut copied, mut position, mut at) = (0, 0, 0);
-    while at < all.len() && all[at].start < end {
+    let mut text = String::with_capacity(sql.len());
+    let mut bound: Vec<&Binding> = Vec::new();
+    let (mut copied, mut position, mut at) = (0, first, 0);
+    while at < all.len() {
         let token = all[at];
         if let Some(argument) = identifier_argument(&all[at..]) {
             let name = if argument.kind == Kind::Parameter {
                 position += 1;
-                text_of(binding(bindings, position)?)
+                text_of(&binding(bindings, &position.to_string())?.value)
             } else {
                 argument.value()
             };
@@ -64,22 +68,101 @@ pub(crate) fn prepare(sql: &str, bindings: &Bindings, literals: bool) -> Result<
             at += 4;
             continue;
         }
-        if token.kind == Kind::Parameter {
-            position += 1;
-            let bound = binding(bindings, position)?;
+        if let Some((place, end)) = parameter_at(&all, at, bindings, &mut position) {
+            let found = binding(bindings, &place)?;
             text.push_str(&sql[copied..token.start]);
-            copied = token.end();
+            copied = all[end - 1].end();
             if literals {
-                text.push_str(&quote_text(&text_of(bound)));
+                text.push_str(&quote_text(&text_of(&found.value)));
             } else {
-                parameters.push(parameter(bound)?);
-                let _ = write!(text, ":{}", parameters.len());
+                bound.push(found);
+                let _ = write!(text, ":{}", bound.len());
             }
+            at = end;
+            continue;
         }
         at += 1;
     }
-    text.push_str(&sql[copied..end]);
-    Ok(Prepared { text, parameters })
+    text.push_str(&sql[copied..]);
+    Ok(Prepared { text, sets: sets(&bound)?, binds: position - first })
+}
+
+/// How many `?` a text has.
+pub(crate) fn count_binds(sql: &str) -> usize {
+    tokens(sql).iter().filter(|token| token.kind == Kind::Parameter).count()
+}
+
+/// Bindings of unknown value for every `?`, as a statement has them that is only described.
+pub(crate) fn unknown_bindings(sql: &str) -> Bindings {
+    let unknown = || Binding { kind: "TEXT".to_owned(), value: serde_json::Value::Null };
+    (1..=count_binds(sql)).map(|position| (position.to_string(), unknown())).collect()
+}
+
+/// Rows of a bind stage's file as bindings: one array for each column.
+pub(crate) fn array_bindings(rows: Vec<Vec<Option<String>>>) -> Bindings {
+    let width = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let mut columns: Vec<Vec<serde_json::Value>> = vec![Vec::with_capacity(rows.len()); width];
+    for row in rows {
+        let mut fields = row.into_iter();
+        for column in &mut columns {
+            column.push(fields.next().flatten().map_or(serde_json::Value::Null, serde_json::Value::String));
+        }
+    }
+    let binding = |values| Binding { kind: "TEXT".to_owned(), value: serde_json::Value::Array(values) };
+    columns.into_iter().enumerate().map(|(at, values)| ((at + 1).to_string(), binding(values))).collect()
+}
+
+/// The name of the binding that stands at this token and where it ends: `?`, or `:n` and `:name` that are neither a cast
+/// nor a path.
+fn parameter_at(
+    all: &[Token<'_>],
+    at: usize,
+    bindings: &Bindings,
+    position: &mut usize,
+) -> Option<(String, usize)> {
+    let token = all[at];
+    if token.kind == Kind::Parameter {
+        *position += 1;
+        return Some((position.to_string(), at + 1));
+    }
+    let name = all.get(at + 1).filter(|next| next.start == token.end())?;
+    let named = match name.kind {
+        Kind::Number => true,
+        Kind::Word => bindings.contains_key(name.text),
+        _ => false,
+    };
+    let apart = at == 0 || {
+        let before = all[at - 1];
+        before.end() < token.start || (before.kind == Kind::Punct && !matches!(before.text, ":" | ")" | "]"))
+    };
+    (named && token.is(":") && apart).then(|| (name.text.to_owned(), at + 2))
+}
+
+/// One set of parameters, or one for each element of the arrays that were bound.
+fn sets(bound: &[&Binding]) -> Result<Vec<Vec<Parameter>>, Refusal> {
+    let lengths: Vec<usize> =
+        bound.iter().filter_map(|binding| binding.value.as_array().map(Vec::len)).collect();
+    let Some(rows) = lengths.first().copied() else {
+        return Ok(vec![
+            bound.iter().map(|found| parameter(&found.kind, &found.value)).collect::<Result<_, _>>()?,
+        ]);
+    };
+    if lengths.iter().any(|length| *length != rows) {
+        return Err(Refusal::new(
+            "002049",
+            "42601",
+            "SQL compilation error:\nArray bindings must all have the same length.",
+        ));
+    }
+    (0..rows)
+        .map(|row| {
+            let value = |found: &Binding| match found.value.as_array() {
+                Some(values) => parameter(&found.kind, &values[row]),
+                None => parameter(&found.kind, &found.value),
+            };
+            bound.iter().map(|found| value(found)).collect()
+        })
+        .collect()
 }
 
 /// The argument of `IDENTIFIER ( 'x' )` or `IDENTIFIER ( ? )` at the front of these tokens.
@@ -89,41 +172,26 @@ fn identifier_argument<'a>(rest: &[Token<'a>]) -> Option<Token<'a>> {
     (fits && matches!(argument.kind, Kind::Text | Kind::Parameter)).then_some(*argument)
 }
 
-fn binding(bindings: &Bindings, position: usize) -> Result<&Binding, Refusal> {
-    bindings
-        .get(&position.to_string())
-        .ok_or_else(|| Refusal::new("002049", "42601", "SQL compilation error:\nBind variable ? not set."))
+fn binding<'b>(bindings: &'b Bindings, name: &str) -> Result<&'b Binding, Refusal> {
+    let missing = || Refusal::new("002049", "42601", "SQL compilation error:\nBind variable ? not set.");
+    bindings.get(name).ok_or_else(missing)
 }
 
-fn text_of(binding: &Binding) -> String {
-    match &binding.value {
+fn text_of(value: &serde_json::Value) -> String {
+    match value {
         serde_json::Value::String(text) => text.clone(),
         serde_json::Value::Null => String::new(),
         other => other.to_string(),
     }
 }
 
-fn parameter(binding: &Binding) -> Result<Parameter, Refusal> {
+fn parameter(kind: &str, given: &serde_json::Value) -> Result<Parameter, Refusal> {
     let unreadable = || {
-        Refusal::new(
-            "100037",
-            "22018",
-            format!("A binding of type {} has a value that cannot be read.", binding.kind),
-        )
+        Refusal::new("100037", "22018", format!("A binding of type {kind} has a value that cannot be read."))
     };
-    if binding.value.is_array() {
-        return Err(Refusal::new(
-            "002099",
-            "0A000",
-            "Array bindings are not carried; bind one row at a time.",
-        ));
-    }
-    let ty = type_of(&binding.kind).ok_or_else(unreadable)?;
-    let value = if binding.value.is_null() {
-        Value::Null
-    } else {
-        value_of(&ty, &text_of(binding)).ok_or_else(unreadable)?
-    };
+    let ty = type_of(kind).ok_or_else(unreadable)?;
+    let value =
+        if given.is_null() { Value::Null } else { value_of(&ty, &text_of(given)).ok_or_else(unreadable)? };
     Ok(Parameter { name: String::new(), ty: type_with_scale(ty, &value), value })
 }
 
@@ -201,22 +269,38 @@ mod tests {
 
     #[test]
     fn identifiers_are_names_and_question_marks_in_strings_stay() {
-        let prepared = prepare("DROP STAGE identifier(?) /* ? */", &bound("TEXT", "\"A\".b"), false).unwrap();
+        let prepared =
+            prepare("DROP STAGE identifier(?) /* ? */", &bound("TEXT", "\"A\".b"), 0, false).unwrap();
         assert_eq!(prepared.text, "DROP STAGE \"A\".b /* ? */");
-        let prepared = prepare("SELECT '?', ? ;", &bound("FIXED", "12.50"), false).unwrap();
-        assert_eq!(prepared.text.trim(), "SELECT '?', :1");
-        assert_eq!(prepared.parameters[0].ty, DataType::Number { precision: 38, scale: 2 });
+        let prepared = prepare("SELECT '?', ?", &bound("FIXED", "12.50"), 0, false).unwrap();
+        assert_eq!(prepared.text, "SELECT '?', :1");
+        assert_eq!(prepared.sets[0][0].ty, DataType::Number { precision: 38, scale: 2 });
+        assert_eq!(prepare("SELECT ?", &BTreeMap::new(), 0, false).unwrap_err().code, "002049");
     }
 
     #[test]
-    fn two_statements_in_one_request_are_refused() {
-        assert_eq!(prepare("SELECT 1; SELECT 2", &BTreeMap::new(), false).unwrap_err().code, "000008");
-        assert_eq!(prepare("SELECT ?", &BTreeMap::new(), false).unwrap_err().code, "002049");
+    fn numbered_bindings_are_told_from_casts_and_paths() {
+        let prepared =
+            prepare("SELECT :1, '1'::NUMBER, v:a, v[1]:b FROM t WHERE x=:1", &bound("TEXT", "x"), 0, false);
+        let prepared = prepared.unwrap();
+        assert_eq!(prepared.text, "SELECT :1, '1'::NUMBER, v:a, v[1]:b FROM t WHERE x=:2");
+        assert_eq!(prepared.sets[0].len(), 2);
+    }
+
+    #[test]
+    fn statements_are_cut_at_semicolons_outside_of_strings() {
+        assert_eq!(split("SELECT ';'; ; SELECT 2 -- ;\n;"), ["SELECT ';'", "SELECT 2"]);
+        let bindings = serde_json::from_value(serde_json::json!({
+            "1": { "type": "FIXED", "value": "1" }, "2": { "type": "FIXED", "value": ["2", null] }
+        }));
+        let prepared = prepare("SELECT ?", &bindings.unwrap(), 1, false).unwrap();
+        assert_eq!(prepared.sets.len(), 2);
+        assert_eq!(prepared.sets[1][0].value, Value::Null);
     }
 
     #[test]
     fn a_literal_cannot_end_its_string() {
-        let prepared = prepare("LIST ?", &bound("TEXT", "a' \\ b"), true).unwrap();
+        let prepared = prepare("LIST ?", &bound("TEXT", "a' \\ b"), 0, true).unwrap();
         assert_eq!(prepared.text, "LIST 'a'' \\\\ b'");
     }
 }

@@ -5,11 +5,14 @@ mod run;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use hyper::StatusCode;
+use hyper::{
+    StatusCode,
+    header::{ACCEPT, HeaderMap},
+};
 pub(crate) use run::Run;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     faults::Effect,
     http::{self, Cut, Outcome},
-    lexer,
+    lexer, parameters,
     prepare::Bindings,
     reply::{self, Refusal},
     route::expired,
@@ -29,6 +32,10 @@ use crate::{
 
 /// Results that a session keeps; older ones are forgotten.
 const KEPT_RESULTS: usize = 64;
+/// The code of a statement that its client, or its deadline, stopped.
+const CANCELLED: &str = "000604";
+/// Two days, as the service limits every statement.
+const LONGEST_STATEMENT: u32 = 172_800;
 
 /// The body of a query request, as far as it matters here.
 #[derive(Debug, Deserialize)]
@@ -41,6 +48,22 @@ pub(crate) struct Body {
     pub(crate) describe_only: Option<bool>,
     #[serde(default)]
     pub(crate) bindings: Option<Bindings>,
+    /// `@stage/folder` whose files hold the bindings, where there were too many for the request.
+    #[serde(default)]
+    pub(crate) bind_stage: Option<String>,
+    /// Whether the `Accept` header rules out Arrow.
+    #[serde(skip)]
+    pub(crate) only_json: bool,
+    #[serde(default)]
+    parameters: Option<BTreeMap<String, Value>>,
+}
+
+impl Body {
+    /// Session parameters for this statement alone.
+    pub(crate) fn parameters(&self) -> &BTreeMap<String, Value> {
+        static NONE: BTreeMap<String, Value> = BTreeMap::new();
+        self.parameters.as_ref().unwrap_or(&NONE)
+    }
 }
 
 /// How a statement ended.
@@ -93,12 +116,15 @@ pub(crate) async fn submit(
     server: &Arc<Shared>,
     session: Arc<Session>,
     query: &BTreeMap<String, String>,
+    headers: &HeaderMap,
     body: &[u8],
 ) -> Outcome {
-    let Ok(body) = serde_json::from_slice::<Body>(body) else {
+    let Ok(mut body) = serde_json::from_slice::<Body>(body) else {
         let refusal = Refusal::new("390400", "22000", "The query request's body is not readable.");
         return Ok(http::json(&reply::refusal(&refusal)));
     };
+    // Drivers that want text whatever the session says ask for plain JSON.
+    body.only_json = headers.get(ACCEPT).is_some_and(|value| value.as_bytes() == b"application/json");
     let canonical = lexer::canonical(&body.sql_text);
     let (mut cut, mut cut_now) = (false, false);
     for effect in server.faults.on_statement(&canonical) {
@@ -210,13 +236,35 @@ impl Drop for Finish<'_> {
 async fn execute(server: &Arc<Shared>, session: &Session, statement: &Query, body: &Body) {
     let work = async {
         let mut sql = session.sql.lock().await;
-        Run { server, session, sql: &mut sql, query_id: &statement.id }.statement(body).await
+        let limit = parameters::of_statement("STATEMENT_TIMEOUT_IN_SECONDS", body.parameters(), &sql)
+            .and_then(|text| text.parse::<u32>().ok())
+            .filter(|seconds| *seconds > 0)
+            .unwrap_or(LONGEST_STATEMENT);
+        let life = Duration::from_secs(u64::from(limit));
+        let deadline = Instant::now() + life;
+        let (cancel, shutdown) = (statement.cancel.clone(), server.config.shutdown.clone());
+        sql.set_stop(Arc::new(move || {
+            cancel.is_cancelled() || shutdown.is_cancelled() || Instant::now() >= deadline
+        }));
+        let mut run = Run { server, session, sql: &mut sql, query_id: &statement.id };
+        let outcome = tokio::time::timeout(life, run.request(body)).await;
+        match outcome {
+            Ok(Err(refusal)) if refusal.code == CANCELLED && Instant::now() >= deadline => Err(late(limit)),
+            Ok(outcome) => outcome,
+            Err(_) => Err(late(limit)),
+        }
     };
-    let outcome = tokio::select! {
-        biased;
-        () = statement.cancel.cancelled() => Err(Refusal::cancelled()),
-        () = server.config.shutdown.cancelled() => Err(Refusal::cancelled()),
-        outcome = work => outcome,
+    let outcome = if let Some(id) = run::cancel_query(&body.sql_text) {
+        // It does not wait for the session's other statements, one of which it may be about.
+        let mut spare = keyferry_sql::Session::new(&server.config.database, session.hook.identity());
+        Run { server, session, sql: &mut spare, query_id: &statement.id }.cancel(&id)
+    } else {
+        tokio::select! {
+            biased;
+            () = statement.cancel.cancelled() => Err(Refusal::cancelled()),
+            () = server.config.shutdown.cancelled() => Err(Refusal::cancelled()),
+            outcome = work => outcome,
+        }
     };
     let done = match outcome {
         Ok(reply) => Done { reply: reply.into(), refusal: None },
@@ -227,6 +275,29 @@ async fn execute(server: &Arc<Shared>, session: &Session, statement: &Query, bod
         }
     };
     statement.done.send_replace(Some(done));
+}
+
+/// 000630: the statement took longer than it may.
+fn late(seconds: u32) -> Refusal {
+    Refusal::new(
+        "000630",
+        "57014",
+        format!(
+            "Statement reached its statement or warehouse timeout of {seconds} second(s) and was canceled."
+        ),
+    )
+}
+
+/// Keeps the result of one of several statements, which clients fetch by its id.
+pub(crate) fn remember(session: &Session, id: &str, sql: &str, reply: Vec<u8>) {
+    let statement = Arc::new(Query {
+        id: id.to_owned(),
+        sql: sql.to_owned(),
+        started: Instant::now(),
+        done: watch::Sender::new(Some(Done { reply: reply.into(), refusal: None })),
+        cancel: session.closed.child_token(),
+    });
+    lock(&session.queries).insert(id, statement);
 }
 
 /// Waits until a statement has ended.
@@ -290,16 +361,35 @@ pub(crate) fn earlier_reply(server: &Shared, session: &Session, id: &str) -> Res
         .ok_or_else(|| Refusal::new("000709", "02000", format!("Statement {id} not found")))
 }
 
-/// `POST /queries/v1/abort-request`.
+/// `POST /queries/v1/abort-request`: by the request's id.
 pub(crate) fn abort(server: &Shared, session: &Session, body: &[u8]) -> Value {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let request_id = body.get("requestId").and_then(Value::as_str).unwrap_or_default();
-    let running = lock(&session.queries)
-        .by_request
-        .get(request_id)
-        .filter(|statement| statement.done.borrow().is_none())
-        .cloned();
-    if let Some(statement) = running {
+    let known = lock(&session.queries).by_request.get(request_id).cloned();
+    abort_one(server, known)
+}
+
+/// `POST /queries/{id}/abort-request`.
+pub(crate) fn abort_by_id(server: &Shared, session: &Session, id: &str) -> Value {
+    let known = lock(&session.queries).by_id.get(id).cloned().or_else(|| of_same_user(server, session, id));
+    abort_one(server, known)
+}
+
+/// `SYSTEM$CANCEL_QUERY`: the sentence that it answers.
+pub(crate) fn cancel(server: &Shared, session: &Session, id: &str) -> Result<String, Refusal> {
+    let known = lock(&session.queries).by_id.get(id).cloned().or_else(|| of_same_user(server, session, id));
+    let statement =
+        known.ok_or_else(|| Refusal::new("000709", "02000", format!("Statement {id} not found")))?;
+    if statement.done.borrow().is_some() {
+        return Ok("Identified SQL statement is not currently executing.".to_owned());
+    }
+    server.stats.aborts();
+    statement.cancel.cancel();
+    Ok(format!("query [{id}] terminated."))
+}
+
+fn abort_one(server: &Shared, known: Option<Arc<Query>>) -> Value {
+    if let Some(statement) = known.filter(|statement| statement.done.borrow().is_none()) {
         server.stats.aborts();
         statement.cancel.cancel();
         reply::success(&Value::Null)

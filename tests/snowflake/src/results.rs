@@ -1,8 +1,12 @@
 //! Columns and values as the drivers read them: the service's JSON result format.
 
+mod arrow;
+mod layout;
+
 use std::{fmt::Write as _, io::Write as _};
 
-use keyferry_sql::{Column, DataType, Rows, SqlError, Value, Variant};
+use keyferry_sql::{Column, DataType, Row, Value, Variant};
+pub(crate) use layout::{Format, Laid, lay_out};
 use serde_json::{Value as Json, json};
 
 /// Days from 0001-01-01 to 1970-01-01.
@@ -50,35 +54,32 @@ fn shape(ty: &DataType) -> Shape {
     }
 }
 
-/// Writes all rows as a JSON array of arrays; their number comes back.
-pub(crate) fn write_rows(out: &mut Vec<u8>, columns: &[Column], rows: Rows) -> Result<u64, SqlError> {
-    let mut count = 0;
+/// Writes one row as a JSON array.
+fn write_row(out: &mut Vec<u8>, columns: &[Column], row: &Row) {
     let mut text = String::new();
     out.push(b'[');
-    for row in rows {
-        let row = row?;
-        out.extend_from_slice(if count == 0 { b"[" } else { b",[" });
-        for (position, (value, column)) in row.iter().zip(columns).enumerate() {
-            if position > 0 {
-                out.push(b',');
-            }
-            if value.is_null() {
-                out.extend_from_slice(b"null");
-                continue;
-            }
-            if let Value::Text(value) = value {
-                write_string(out, &value.lossy());
-                continue;
-            }
-            text.clear();
-            write_text(&mut text, value, &column.ty);
-            write_string(out, &text);
+    for (position, (value, column)) in row.iter().zip(columns).enumerate() {
+        if position > 0 {
+            out.push(b',');
         }
-        out.push(b']');
-        count += 1;
+        if value.is_null() {
+            out.extend_from_slice(b"null");
+            continue;
+        }
+        if let Value::Text(value) = value {
+            write_string(out, &value.lossy());
+            continue;
+        }
+        text.clear();
+        write_text(&mut text, value, &column.ty);
+        write_string(out, &text);
     }
     out.push(b']');
-    Ok(count)
+}
+
+/// The type's name in `rowtype`.
+fn logical_name(ty: &DataType) -> &'static str {
+    shape(ty).0
 }
 
 fn write_string(out: &mut Vec<u8>, text: &str) {
@@ -173,12 +174,14 @@ fn json_of(variant: &Variant) -> Json {
 }
 
 /// Puts a prepared `rowset` between the other members of `data`, without parsing it again.
-pub(crate) fn with_rowset(data: &Json, rowset: &[u8]) -> Vec<u8> {
+pub(crate) fn with_rowset(data: &Json, rowset: Option<&[u8]>) -> Vec<u8> {
     let mut out = b"{\"data\":".to_vec();
     let text = data.to_string();
     out.extend_from_slice(text.strip_suffix('}').unwrap_or(&text).as_bytes());
-    let _ = out.write_all(b",\"rowset\":");
-    out.extend_from_slice(rowset);
+    if let Some(rowset) = rowset {
+        let _ = out.write_all(b",\"rowset\":");
+        out.extend_from_slice(rowset);
+    }
     out.extend_from_slice(b"},\"code\":null,\"message\":null,\"success\":true,\"headers\":null}");
     out
 }

@@ -62,7 +62,8 @@ async fn answer(server: &Arc<Shared>, parts: &Parts, path: &str, body: Bytes) ->
         .query()
         .map(|text| url::form_urlencoded::parse(text.as_bytes()).into_owned().collect())
         .unwrap_or_default();
-    let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+    // Some drivers join paths with two slashes.
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     match (&parts.method, segments.as_slice()) {
         (&Method::POST, ["session", "v1", "login-request"]) => {
             let answer = login::login(server, &query, &body).await;
@@ -88,11 +89,15 @@ async fn answer(server: &Arc<Shared>, parts: &Parts, path: &str, body: Bytes) ->
             Ok(http::json(&envelope(session_of(server, parts).map(|_| json!(null)))))
         }
         (&Method::POST, ["queries", "v1", "query-request"]) => match session_of(server, parts) {
-            Ok(session) => query::submit(server, session, &query, &body).await,
+            Ok(session) => query::submit(server, session, &query, &parts.headers, &body).await,
             Err(refusal) => Ok(http::json(&reply::refusal(&refusal))),
         },
         (&Method::POST, ["queries", "v1", "abort-request"]) => match session_of(server, parts) {
             Ok(session) => Ok(http::json(&query::abort(server, &session, &body))),
+            Err(refusal) => Ok(http::json(&reply::refusal(&refusal))),
+        },
+        (&Method::POST, ["queries", id, "abort-request"]) => match session_of(server, parts) {
+            Ok(session) => Ok(http::json(&query::abort_by_id(server, &session, id))),
             Err(refusal) => Ok(http::json(&reply::refusal(&refusal))),
         },
         (&Method::GET, ["queries", id, "result"]) => match session_of(server, parts) {
@@ -103,7 +108,10 @@ async fn answer(server: &Arc<Shared>, parts: &Parts, path: &str, body: Bytes) ->
             Ok(session) => Ok(http::json(&query::monitor(server, &session, id))),
             Err(refusal) => Ok(http::json(&reply::refusal(&refusal))),
         },
-        _ => Ok(http::plain(StatusCode::NOT_FOUND, "no such endpoint")),
+        _ => {
+            tracing::info!(method = %parts.method, path, "no such endpoint");
+            Ok(http::plain(StatusCode::NOT_FOUND, "no such endpoint"))
+        }
     }
 }
 
@@ -141,11 +149,12 @@ fn renew(server: &Shared, parts: &Parts, body: &[u8]) -> Result<Value, Refusal> 
         return Err(Refusal::new("390400", "08001", "Only requestType RENEW is carried."));
     }
     let tokens = server.sessions.renew(token_of(parts), field("oldSessionToken")?)?;
+    let session_id = server.sessions.find(&tokens.session).map(|session| session.id)?;
     server.stats.renewals();
     let (session_seconds, master_seconds) =
         (server.config.session_ttl.as_secs(), server.config.master_ttl.as_secs());
     Ok(json!({
-        "sessionToken": tokens.session, "masterToken": tokens.master,
+        "sessionToken": tokens.session, "masterToken": tokens.master, "sessionId": session_id,
         "validityInSecondsST": session_seconds, "validityInSecondsMT": master_seconds,
         "validityInSeconds": session_seconds, "masterValidityInSeconds": master_seconds,
     }))

@@ -15,7 +15,7 @@ use crate::{
     copy::History,
     http::Cut,
     oauth::ExternalOauth,
-    objects::{self, ObjectStore},
+    objects::{self, ObjectStore, ResultParts},
     route,
     session::Sessions,
     stages::Stages,
@@ -53,12 +53,20 @@ pub(crate) struct Shared {
     pub(crate) sessions: Sessions,
     pub(crate) oauth: ExternalOauth,
     pub(crate) objects: ObjectStore,
+    pub(crate) results: ResultParts,
     pub(crate) stages: Stages,
     pub(crate) history: History,
     pub(crate) counting: crate::Counting,
     pub(crate) tasks: TaskTracker,
-    /// What `stageInfo.endPoint` says.
+    /// What `stageInfo.endPoint` says to drivers that put the bucket in front.
     pub(crate) endpoint: String,
+}
+
+impl Shared {
+    /// The object store's whole address.
+    pub(crate) fn objects_address(&self) -> String {
+        format!("{}.{}", objects::BUCKET, self.endpoint)
+    }
 }
 
 /// The stand-in; see [`Server::start`].
@@ -142,6 +150,7 @@ impl Server {
             sessions: Sessions::new(config.session_ttl, config.master_ttl, config.old_token_grace),
             oauth: ExternalOauth::new(&config.external_oauth, Arc::clone(&stats))?,
             objects: ObjectStore::default(),
+            results: ResultParts::default(),
             stages: Stages::default(),
             history: History::default(),
             counting: crate::Counting::default(),
@@ -242,7 +251,7 @@ async fn dispatch(
 ) -> Result<Response<Full<Bytes>>, Cut> {
     match door {
         Door::Service => route::serve(shared, request).await,
-        Door::Objects => objects::serve(&shared.objects, &shared.faults, &shared.stats, request).await,
+        Door::Objects => objects::serve(&shared, request).await,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sessions: their tokens, renewal, expiry, and what happens to an idle one's transaction.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -12,6 +12,41 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{copy::StageHook, objects::random_text, query::Queries, reply::Refusal};
+
+/// The driver at the other end, as it introduced itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Client {
+    /// `CLIENT_APP_ID`.
+    pub(crate) id: String,
+    /// `CLIENT_APP_VERSION`.
+    pub(crate) version: String,
+    /// Whether it asked for `smkId` as text.
+    pub(crate) smk_as_text: bool,
+}
+
+impl Client {
+    /// The session parameter that chooses its result format; `None`: it reads JSON only.
+    pub(crate) fn format_parameter(&self) -> Option<&'static str> {
+        Some(match self.id.as_str() {
+            "PythonConnector" => "PYTHON_CONNECTOR_QUERY_RESULT_FORMAT",
+            "JDBC" => "JDBC_QUERY_RESULT_FORMAT",
+            "Go" => "GO_QUERY_RESULT_FORMAT",
+            "ODBC" => "ODBC_QUERY_RESULT_FORMAT",
+            _ => return None,
+        })
+    }
+
+    /// Whether it puts the bucket in front of a stage's `endPoint`. Drivers that hand `endPoint` to an AWS SDK take an
+    /// address as it stands, and name the bucket in the path.
+    pub(crate) fn prefixes_bucket(&self) -> bool {
+        let major = self.version.split('.').next().and_then(|text| text.parse::<u32>().ok());
+        match self.id.as_str() {
+            "PythonConnector" => major.is_none_or(|major| major < 5),
+            "Go" | "JavaScript" | "JDBC" | "ODBC" => false,
+            _ => true,
+        }
+    }
+}
 
 /// One logged-in session. A transaction belongs to it, not to a connection.
 pub(crate) struct Session {
@@ -25,8 +60,10 @@ pub(crate) struct Session {
     pub(crate) hook: Arc<StageHook>,
     /// Statements of the session, by id and by requestId.
     pub(crate) queries: Mutex<Queries>,
-    /// Whether the client asked for `smkId` as text.
-    pub(crate) smk_as_text: bool,
+    /// Who talks.
+    pub(crate) client: Client,
+    /// Session parameters as the login gave them.
+    pub(crate) asked: BTreeMap<String, serde_json::Value>,
     /// Fires when the session is closed.
     pub(crate) closed: CancellationToken,
     /// Statements that run now.
@@ -39,7 +76,8 @@ impl Session {
         sql: keyferry_sql::Session,
         user: &str,
         hook: Arc<StageHook>,
-        smk_as_text: bool,
+        client: Client,
+        asked: BTreeMap<String, serde_json::Value>,
     ) -> Self {
         Self {
             id: sql.id(),
@@ -47,7 +85,8 @@ impl Session {
             sql: tokio::sync::Mutex::new(sql),
             hook,
             queries: Mutex::default(),
-            smk_as_text,
+            client,
+            asked,
             closed: CancellationToken::new(),
             running: AtomicUsize::new(0),
             last_used: Mutex::new(Instant::now()),

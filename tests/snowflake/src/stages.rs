@@ -79,7 +79,13 @@ impl Location {
 pub(crate) struct Stages {
     by_name: Mutex<HashMap<String, Arc<Stage>>>,
     formats: Mutex<HashMap<String, Options>>,
-    keys: Mutex<HashMap<(String, String, String), Vec<u8>>>,
+    keys: Mutex<HashMap<(String, String, String), HandedOut>>,
+}
+
+/// The master key of one PUT.
+struct HandedOut {
+    key: Vec<u8>,
+    digest_counts: bool,
 }
 
 /// How a stage is made.
@@ -200,22 +206,27 @@ impl Stages {
         Ok(Location { stage, path })
     }
 
-    /// Makes and remembers the master key of one PUT.
-    pub(crate) fn new_key(&self, stage: &str, name: &KeyName, length: usize) -> Vec<u8> {
+    /// Makes and remembers the master key of one PUT, and whether the driver's digest is one of the file.
+    pub(crate) fn new_key(&self, stage: &str, name: &KeyName, length: usize, digest_counts: bool) -> Vec<u8> {
         let mut key = Vec::with_capacity(32);
         while key.len() < length {
             // Two random identifiers: 244 random bits for at most 256, which a test key may be.
             key.extend_from_slice(uuid::Uuid::new_v4().as_bytes());
         }
         key.truncate(length);
-        let id = (stage.to_owned(), name.smk_id.clone(), name.query_id.clone());
-        lock(&self.keys).insert(id, key.clone());
+        let id = key_id(stage, name);
+        lock(&self.keys).insert(id, HandedOut { key: key.clone(), digest_counts });
         key
     }
 
     /// The master key of this name, if it belongs to this stage.
     pub(crate) fn master_key(&self, stage: &str, name: &KeyName) -> Option<Vec<u8>> {
-        lock(&self.keys).get(&(stage.to_owned(), name.smk_id.clone(), name.query_id.clone())).cloned()
+        lock(&self.keys).get(&key_id(stage, name)).map(|handed| handed.key.clone())
+    }
+
+    /// Whether files under this key have a digest that must be theirs.
+    pub(crate) fn digest_counts(&self, stage: &str, name: &KeyName) -> bool {
+        lock(&self.keys).get(&key_id(stage, name)).is_none_or(|handed| handed.digest_counts)
     }
 
     /// CREATE FILE FORMAT.
@@ -232,6 +243,10 @@ impl Stages {
     pub(crate) fn format(&self, name: &str) -> Result<Options, Refusal> {
         lock(&self.formats).get(name).cloned().ok_or_else(|| Refusal::not_found("File format", name))
     }
+}
+
+fn key_id(stage: &str, name: &KeyName) -> (String, String, String) {
+    (stage.to_owned(), name.smk_id.clone(), name.query_id.clone())
 }
 
 /// Folders look like the real ones; nothing follows from their form.

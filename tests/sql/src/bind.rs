@@ -35,6 +35,7 @@ pub(crate) struct Env<'a> {
     pub positional: Vec<(DataType, Value)>,
     pub now: (i32, u64),
     pub stage: Option<Arc<dyn StageReader>>,
+    pub stop: Option<crate::session::Stop>,
     pub facts: Facts,
 }
 

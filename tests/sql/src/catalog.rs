@@ -12,6 +12,7 @@ use crate::{
     value::{Row, Value},
 };
 
+mod inferred;
 pub(crate) mod mssql;
 pub(crate) mod procedures;
 pub(crate) mod snowflake;
@@ -104,8 +105,11 @@ pub(crate) fn table_function(
     arguments: &ast::TableFunctionArgs,
 ) -> Result<Bound, SqlError> {
     let bare = binder.parts(name)?.pop().unwrap_or_default().to_uppercase();
-    let mut values = Vec::new();
+    let (mut values, mut names) = (Vec::new(), Vec::new());
     for argument in &arguments.args {
+        if let ast::FunctionArg::Named { name, .. } = argument {
+            names.push(name.value.to_uppercase());
+        }
         match argument {
             ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(ast))
             | ast::FunctionArg::Named { arg: ast::FunctionArgExpr::Expr(ast), .. } => {
@@ -158,6 +162,7 @@ pub(crate) fn table_function(
             }
             Ok(sheet.bound("", ""))
         }
+        (Dialect::Snowflake, "INFER_SCHEMA") => inferred::schema(binder, &names, &values),
         (Dialect::Snowflake, "GENERATOR") => {
             let rows = values
                 .first()

@@ -61,6 +61,11 @@ impl SqlError {
         Self { sqlstate, effect: Effect::Batch, ..Self::mssql(number, message) }
     }
 
+    /// What a statement answers that was stopped by its client or by its deadline.
+    pub(crate) fn stopped() -> Self {
+        Self::snowflake(604, "57014", "SQL execution canceled")
+    }
+
     /// Snowflake's code with its leading zeros, as in `002003`.
     pub fn code(&self) -> String {
         format!("{:06}", self.number)

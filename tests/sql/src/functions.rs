@@ -12,6 +12,7 @@ use crate::{
 
 pub(crate) mod digest;
 mod format;
+pub(crate) mod formats;
 pub(crate) mod numbers;
 pub(crate) mod system;
 pub(crate) mod text;
@@ -136,7 +137,26 @@ pub(crate) fn call(binder: &Binder<'_>, name: &str, arguments: Vec<Typed>) -> Re
             return Ok(typed);
         }
     }
-    Err(unknown(binder, name, arguments.as_deref().unwrap_or(&[])))
+    let arguments = arguments.unwrap_or_default();
+    if is_known(binder, name) {
+        Err(unknown(binder, name, &arguments))
+    } else {
+        Err(unknown(binder, name, &[]))
+    }
+}
+
+/// Whether some number of arguments makes this the name of a function.
+fn is_known(binder: &Binder<'_>, name: &str) -> bool {
+    const MOST_ARGUMENTS: usize = 4;
+    (0..=MOST_ARGUMENTS).any(|count| {
+        [numbers::call, text::call, times::call, digest::call, variant::call, system::call].iter().any(
+            |family| {
+                let nothing = (0..count).map(|_| Typed::constant(Value::Null, DataType::Null));
+                let mut arguments = Some(nothing.collect());
+                !matches!(family(binder, name, &mut arguments), Ok(None))
+            },
+        )
+    })
 }
 
 /// A function's arguments, until one of the families takes them.

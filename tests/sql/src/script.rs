@@ -468,7 +468,7 @@ impl Script {
             | ("DROP", "ROLE" | "USER" | "LOGIN" | "WAREHOUSE" | "DATABASE" | "SCHEMA" | "INDEX") => {
                 Ok(self.words())
             }
-            ("UNSET" | "CALL", _) => Ok(self.words()),
+            ("UNSET", _) => Ok(self.words()),
             ("CREATE", "OR")
                 if matches!(
                     word(&self.parser.peek_nth_token(3).token).as_deref(),

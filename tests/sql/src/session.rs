@@ -66,6 +66,9 @@ pub struct Identity {
     pub host: String,
 }
 
+/// Tells a statement whether its client, or its deadline, has stopped it.
+pub type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// A parameter or binding of a statement.
 #[derive(Debug, Clone)]
 pub struct Parameter {
@@ -111,6 +114,7 @@ pub struct Session {
     id: u64,
     identity: Identity,
     stage: Option<Arc<dyn StageReader>>,
+    stop: Option<Stop>,
     options: Options,
     variables: HashMap<String, (DataType, Value)>,
     positional: Vec<(DataType, Value)>,
@@ -155,6 +159,7 @@ impl Session {
             id: db.next_session(),
             identity,
             stage: None,
+            stop: None,
             options: Options {
                 isolation: Isolation::ReadCommitted,
                 lock_timeout: db.settings().lock_timeout,
@@ -208,6 +213,11 @@ impl Session {
         self.stage = Some(reader);
     }
 
+    /// What asks whether the statements from now on shall stop: between two rows, and while they wait on purpose.
+    pub fn set_stop(&mut self, stop: Stop) {
+        self.stop = Some(stop);
+    }
+
     /// Whether a transaction is open.
     pub fn in_transaction(&self) -> bool {
         self.transaction.as_ref().is_some_and(|transaction| !transaction.implicit)
@@ -247,14 +257,7 @@ impl Session {
         parameters: &[Parameter],
     ) -> Vec<Result<Outcome, SqlError>> {
         self.begin_batch();
-        for parameter in parameters {
-            let pair = (parameter.ty.clone(), parameter.value.clone());
-            if parameter.name.is_empty() {
-                self.positional.push(pair);
-            } else {
-                self.variables.insert(parameter.name.to_lowercase(), pair);
-            }
-        }
+        self.bind_parameters(parameters);
         let parsed = script::parse(self.db.dialect(), sql).and_then(|lines| {
             if self.db.dialect() == Dialect::SqlServer {
                 script::check_variables(&lines, self.variables.keys().cloned())?;
@@ -282,6 +285,19 @@ impl Session {
         }
     }
 
+    fn bind_parameters(&mut self, parameters: &[Parameter]) {
+        self.variables.clear();
+        self.positional.clear();
+        for parameter in parameters {
+            let pair = (parameter.ty.clone(), parameter.value.clone());
+            if parameter.name.is_empty() {
+                self.positional.push(pair);
+            } else {
+                self.variables.insert(parameter.name.to_lowercase(), pair);
+            }
+        }
+    }
+
     /// Runs one SELECT (or anything that answers rows) inside the open transaction.
     pub async fn query(&mut self, sql: &str) -> Result<ResultSet, SqlError> {
         for outcome in self.execute(sql).await {
@@ -293,8 +309,18 @@ impl Session {
     }
 
     /// The columns of the first result set that a batch would return; empty if it returns none.
-    #[allow(clippy::unused_async)]
     pub async fn describe(&mut self, sql: &str) -> Result<Vec<Column>, SqlError> {
+        self.describe_with(sql, &[]).await
+    }
+
+    /// The same with parameters, of which only the types matter.
+    #[allow(clippy::unused_async)]
+    pub async fn describe_with(
+        &mut self,
+        sql: &str,
+        parameters: &[Parameter],
+    ) -> Result<Vec<Column>, SqlError> {
+        self.bind_parameters(parameters);
         for Line { step, .. } in script::parse(self.db.dialect(), sql)? {
             if let script::Step::Sql(statement) = step
                 && let sqlparser::ast::Statement::Query(query) = *statement
@@ -380,6 +406,7 @@ impl Session {
             positional: self.positional.clone(),
             now: now(),
             stage: self.stage.clone(),
+            stop: self.stop.clone(),
             facts: Facts {
                 transaction: self.transaction_id(),
                 nesting: self.nesting,
@@ -429,7 +456,12 @@ impl Session {
         });
         Ok(ResultSet {
             columns: columns.into_iter().filter(|column| !column.hidden).map(column_of).collect(),
-            rows: Rows(Box::new(counted)),
+            rows: match self.stop.clone() {
+                None => Rows(Box::new(counted)),
+                Some(stop) => Rows(Box::new(
+                    counted.map(move |row| if stop() { Err(SqlError::stopped()) } else { row }),
+                )),
+            },
         })
     }
 

@@ -31,8 +31,27 @@ pub struct StageRow {
 /// A lazy sequence of staged records.
 pub type StageRows = Box<dyn Iterator<Item = Result<StageRow, SqlError>> + Send>;
 
+/// A column of staged files, as INFER_SCHEMA tells it.
+#[derive(Debug, Clone)]
+pub struct StageColumn {
+    /// Its name in the files.
+    pub name: String,
+    /// A type as CREATE TABLE writes it.
+    pub ty: String,
+    /// Whether NULLs may be in it.
+    pub nullable: bool,
+    /// The files that have it.
+    pub files: Vec<String>,
+}
+
 /// Opens staged files. Implemented by the Snowflake stand-in, which decrypts and decodes them.
 pub trait StageReader: Send + Sync {
     /// Opens the files that a location names, in the order of their names.
     fn open(&self, request: &StageRequest) -> Result<StageRows, SqlError>;
+
+    /// The columns of the files that a location names.
+    fn columns(&self, request: &StageRequest) -> Result<Vec<StageColumn>, SqlError> {
+        let message = format!("INFER_SCHEMA cannot read {}", request.location);
+        Err(SqlError::snowflake(2_099, "0A000", message))
+    }
 }

@@ -12,6 +12,7 @@ use keyferry_proto::{
     connect::{Address, connect},
     v1::GetTokenRequest,
 };
+use keyferry_stand_in_snowflake::{Effect, Fault, Trigger};
 
 use crate::{
     process::{Process, User, copy_program, tail},
@@ -92,6 +93,7 @@ fn sqlserver(world: &World) -> Variables {
 fn snowflake(world: &World, token: String) -> Variables {
     vec![
         ("SNOWFLAKE_URL", world.snowflake.url.clone()),
+        ("SNOWFLAKE_OBJECTS", world.snowflake.objects_addr.to_string()),
         ("SNOWFLAKE_CA", world.ca_file().display().to_string()),
         ("SNOWFLAKE_ACCOUNT", ACCOUNT.to_owned()),
         ("SNOWFLAKE_USER", "SVC_LOADER".to_owned()),
@@ -133,8 +135,12 @@ async fn load(world: &World, scale: f64) -> Result<()> {
     world.fill(&tables).await?;
     let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
     let pipeline = PipelineSetup::of(&names).write(world, "pipeline")?;
+    // The staged files stay, so that a judge can fetch what the loader sent: their removal is refused.
+    let removal = Trigger::Statement("REMOVE".to_owned());
+    let kept = world.snowflake.faults.arm(Fault::once(removal, Effect::Refused("003001")).times(u32::MAX));
     let loader = world.spawn_loader("loader", &["run", &pipeline.display().to_string()], &[])?;
     let ended = loader.wait(Duration::from_mins(10)).await?;
+    world.snowflake.faults.disarm(kept);
     ensure!(ended.status.success(), "the loader ended with {}:\n{}", ended.status, tail(&ended.stderr));
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! It logs in under an identity of its own, and knows Snowflake's JSON result format from its
 //! documentation alone.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::Read as _};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use reqwest::{Client, tls::Certificate};
@@ -130,7 +130,14 @@ impl Auditor {
         let mut rows = decode(&types, reply.pointer("/data/rowset"))?;
         for chunk in reply.pointer("/data/chunks").and_then(Value::as_array).into_iter().flatten() {
             let url = chunk["url"].as_str().context("a chunk without url")?;
-            let text = self.http.get(url).send().await?.text().await?;
+            let headers = reply.pointer("/data/chunkHeaders").and_then(Value::as_object);
+            let mut request = self.http.get(url);
+            for (name, value) in headers.into_iter().flatten() {
+                request = request.header(name, value.as_str().unwrap_or_default());
+            }
+            let packed = request.send().await?.error_for_status()?.bytes().await?;
+            let mut text = String::new();
+            flate2::read::GzDecoder::new(&packed[..]).read_to_string(&mut text)?;
             rows.extend(decode(&types, Some(&serde_json::from_str(&format!("[{text}]"))?))?);
         }
         Ok(rows)

@@ -27,6 +27,9 @@ pub(super) const REPORTS_USER: &str = "SVC_REPORTS";
 /// What the examples' Snowflake role needs, and which identities may ask for its token.
 pub(super) const REPORTS_SETUP: &str = include_str!("../../../deploy/examples/setup.sql");
 const REPORTS_POLICY: &str = include_str!("../../../deploy/examples/policy.yaml");
+/// Hosts that a client has built in; it is brought to the stand-in under these names.
+pub(super) const SNOWFLAKE_HOSTS: [&str; 2] =
+    ["keyferry-demo.snowflakecomputing.com", "s3.us-west-2.amazonaws.com"];
 
 /// Gets the judges' user a ticket and makes a key pair; returns its public half.
 pub(super) fn prepare(dir: &Path, kdc: &Kdc) -> Result<KeyPair> {

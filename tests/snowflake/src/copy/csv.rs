@@ -21,6 +21,9 @@ pub(crate) struct CsvFormat {
     nulls: Vec<String>,
     empty_is_null: bool,
     count_must_match: bool,
+    /// Outside of quotes the next letter stands for itself, or for a line's end or a tab.
+    escape: Option<char>,
+    trim: bool,
 }
 
 impl CsvFormat {
@@ -35,6 +38,8 @@ impl CsvFormat {
             "EMPTY_FIELD_AS_NULL",
             "ERROR_ON_COLUMN_COUNT_MISMATCH",
             "ENCODING",
+            "ESCAPE_UNENCLOSED_FIELD",
+            "TRIM_SPACE",
         ])?;
         let letter = |name: &str| -> Result<Option<char>, Refusal> {
             match options.plain(name) {
@@ -57,6 +62,11 @@ impl CsvFormat {
                 _ => vec!["\\N".to_owned()],
             },
             empty_is_null: options.flag("EMPTY_FIELD_AS_NULL")?.unwrap_or(true),
+            escape: match options.get("ESCAPE_UNENCLOSED_FIELD") {
+                None => Some('\\'),
+                Some(_) => letter("ESCAPE_UNENCLOSED_FIELD")?,
+            },
+            trim: options.flag("TRIM_SPACE")?.unwrap_or(false),
             count_must_match: options.flag("ERROR_ON_COLUMN_COUNT_MISMATCH")?.unwrap_or(true),
         })
     }
@@ -66,6 +76,25 @@ impl CsvFormat {
         let text = text(data)?;
         let records = self.records(&text);
         Ok(records.into_iter().skip(self.skip).map(|fields| self.row(fields, width)).collect())
+    }
+
+    /// All rows of a file as text; `None` is NULL.
+    pub(super) fn texts(&self, data: &Bytes) -> Result<Vec<Vec<Option<String>>>, SqlError> {
+        let text = text(data)?;
+        let value = |(field, quoted): (String, bool)| {
+            let field = self.trimmed(field, quoted);
+            (!self.is_null(&field, quoted)).then_some(field)
+        };
+        let records = self.records(&text).into_iter().skip(self.skip);
+        Ok(records.map(|fields| fields.into_iter().map(value).collect()).collect())
+    }
+
+    fn trimmed(&self, field: String, quoted: bool) -> String {
+        if self.trim && !quoted { field.trim_matches(' ').to_owned() } else { field }
+    }
+
+    fn is_null(&self, field: &str, quoted: bool) -> bool {
+        self.nulls.iter().any(|null| null == field) || (field.is_empty() && !quoted && self.empty_is_null)
     }
 
     fn row(&self, fields: Vec<(String, bool)>, width: usize) -> Result<Row, SqlError> {
@@ -83,8 +112,8 @@ impl CsvFormat {
         let mut values: Vec<Value> = fields
             .into_iter()
             .map(|(field, quoted)| {
-                let null = self.nulls.contains(&field) || (field.is_empty() && !quoted && self.empty_is_null);
-                if null { Value::Null } else { Value::text(field) }
+                let field = self.trimmed(field, quoted);
+                if self.is_null(&field, quoted) { Value::Null } else { Value::text(field) }
             })
             .collect();
         values.resize(width, Value::Null);
@@ -108,6 +137,16 @@ impl CsvFormat {
                 }
             } else if Some(letter) == self.quote && field.is_empty() && !quoted {
                 (inside, quoted) = (true, true);
+            } else if Some(letter) == self.escape {
+                match letters.next() {
+                    Some('n') => field.push('\n'),
+                    Some('r') => field.push('\r'),
+                    Some('t') => field.push('\t'),
+                    // What stands for NULL is told by NULL_IF.
+                    Some('N') => field.push_str("\\N"),
+                    Some(other) => field.push(other),
+                    None => field.push(letter),
+                }
             } else if letter == self.delimiter {
                 record.push((std::mem::take(&mut field), std::mem::take(&mut quoted)));
             } else if letter == '\n' {
@@ -155,5 +194,17 @@ mod tests {
         assert_eq!(rows[0][..], [Value::text("x,\"y\""), Value::Null]);
         assert_eq!(rows[1][..], [Value::Null, Value::text("")]);
         assert!(format.rows(&Bytes::from_static(b"h\n1\n"), 2).unwrap()[0].is_err());
+    }
+
+    #[test]
+    fn a_backslash_escapes_outside_of_quotes_unless_it_is_told_not_to() {
+        let rows = |options: &str| {
+            let format = CsvFormat::read(&super::super::options::parse(options).unwrap()).unwrap();
+            format.texts(&Bytes::from_static(b"a\\,b,\\N, c \n")).unwrap().remove(0)
+        };
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(rows("TYPE = CSV"), [text("a,b"), None, text(" c ")]);
+        let plain = rows("TYPE = CSV ESCAPE_UNENCLOSED_FIELD = NONE TRIM_SPACE = TRUE");
+        assert_eq!(plain, [text("a\\"), text("b"), None, text("c")]);
     }
 }

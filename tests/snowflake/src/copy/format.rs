@@ -24,6 +24,8 @@ pub(crate) struct ParquetFormat {
     pub(crate) logical: bool,
     /// Byte arrays without a logical type are UTF-8 text.
     pub(crate) binary_as_text: bool,
+    /// What is no UTF-8 in such text becomes U+FFFD instead of an error.
+    pub(crate) replace_invalid: bool,
 }
 
 /// `FILE_FORMAT = (…)` of a statement, a named format resolved. Empty where it says nothing.
@@ -68,15 +70,14 @@ fn parquet(options: &Options) -> Result<ParquetFormat, Refusal> {
         "REPLACE_INVALID_CHARACTERS",
         "NULL_IF",
     ])?;
-    for off in ["TRIM_SPACE", "REPLACE_INVALID_CHARACTERS"] {
-        if options.flag(off)? == Some(true) {
-            return Err(Refusal::new("002099", "0A000", format!("{off} = TRUE is not carried for Parquet.")));
-        }
+    if options.flag("TRIM_SPACE")? == Some(true) {
+        return Err(Refusal::new("002099", "0A000", "TRIM_SPACE = TRUE is not carried for Parquet."));
     }
     // The vectorized scanner decides both of the others, whatever they say.
     let vectorized = options.flag("USE_VECTORIZED_SCANNER")?.unwrap_or(false);
     Ok(ParquetFormat {
         logical: vectorized || options.flag("USE_LOGICAL_TYPE")?.unwrap_or(false),
+        replace_invalid: options.flag("REPLACE_INVALID_CHARACTERS")?.unwrap_or(false),
         binary_as_text: !vectorized && options.flag("BINARY_AS_TEXT")?.unwrap_or(true),
     })
 }

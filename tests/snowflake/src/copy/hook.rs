@@ -9,7 +9,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use keyferry_sql::{Identity, SqlError, StageReader, StageRequest, StageRow, StageRows, Variant};
+use keyferry_sql::{
+    Identity, SqlError, StageColumn, StageReader, StageRequest, StageRow, StageRows, Variant,
+};
 
 use super::{
     StagedFile,
@@ -63,6 +65,11 @@ impl StageHook {
     /// Whose rights decide which stages may be read.
     pub(crate) fn set_identity(&self, identity: &Identity) {
         lock(&self.identity).clone_from(identity);
+    }
+
+    /// Whose rights those are.
+    pub(crate) fn identity(&self) -> Identity {
+        lock(&self.identity).clone()
     }
 
     pub(super) fn set_plan(&self, plan: Option<Plan>) {
@@ -127,6 +134,25 @@ impl StageReader for StageHook {
             None => self.files(request).map_err(|refusal| sql_error(&refusal))?,
         };
         self.records(plan)
+    }
+
+    fn columns(&self, request: &StageRequest) -> Result<Vec<StageColumn>, SqlError> {
+        let server =
+            self.server.upgrade().ok_or_else(|| SqlError::snowflake(300_002, "XX000", "shutting down"))?;
+        let plan = self.files(request).map_err(|refusal| sql_error(&refusal))?;
+        let mut found: Vec<StageColumn> = Vec::new();
+        for file in &plan.files {
+            let data = plaintext(&server, &plan.stage, file)?;
+            for (name, ty, nullable) in Records::columns(data, &file.name)? {
+                if let Some(known) = found.iter_mut().find(|known| known.name == name) {
+                    known.nullable |= nullable;
+                    known.files.push(file.name.clone());
+                } else {
+                    found.push(StageColumn { name, ty, nullable, files: vec![file.name.clone()] });
+                }
+            }
+        }
+        Ok(found)
     }
 }
 

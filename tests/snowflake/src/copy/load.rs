@@ -75,7 +75,7 @@ fn counted(run: &Run<'_>, copy: &Copy, files: &[StagedFile]) -> Result<Vec<FileR
     Ok(reports)
 }
 
-async fn all_or_nothing(
+pub(super) async fn all_or_nothing(
     run: &mut Run<'_>,
     copy: &Copy,
     columns: &[Column],
@@ -102,46 +102,63 @@ async fn all_or_nothing(
     }
 }
 
-/// Loads one file again and again, each time without the rows that were found bad.
+/// Loads one file without the rows that were found bad.
 async fn without_bad_rows(
     run: &mut Run<'_>,
     copy: &Copy,
     columns: &[Column],
     file: &StagedFile,
 ) -> Result<FileReport, Refusal> {
-    let mut bad: Vec<u64> = Vec::new();
-    let mut first: Option<SqlError> = None;
-    loop {
-        let attempt = attempt(run, copy, columns, std::slice::from_ref(file), &bad).await?;
-        match attempt.outcome {
-            Ok(rows) => {
-                let mut report = loaded(file, attempt.read[0], rows, attempt.read[0].max(1));
-                if let Some(error) = first {
-                    report.status = "PARTIALLY_LOADED";
-                    report.errors = bad.len() as u64;
-                    report.first_error = Some(error.message);
-                    report.first_line = bad.iter().min().copied();
-                }
-                return Ok(report);
+    let sifted = sift(run, copy, columns, file).await?;
+    Ok(match sifted.outcome {
+        Ok(rows) => {
+            let mut report = loaded(file, sifted.read, rows, sifted.read.max(1));
+            if let Some((_, error)) = sifted.bad.first() {
+                report.status = "PARTIALLY_LOADED";
+                report.errors = sifted.bad.len() as u64;
+                report.first_error = Some(error.message.clone());
+                report.first_line = sifted.bad.iter().map(|(row, _)| *row).min();
             }
-            Err(error) => {
-                // The evaluator counts the rows that it was given; the bad ones before were left out.
-                let Some(given) = error.row.filter(|_| bad.len() < MOST_BAD_ROWS) else {
-                    return Ok(failed(file, attempt.read[0], &error));
-                };
-                let mut row = given;
-                let mut sorted = bad.clone();
-                sorted.sort_unstable();
-                for earlier in sorted {
-                    row += u64::from(earlier <= row);
-                }
-                if bad.contains(&row) {
-                    return Ok(failed(file, attempt.read[0], &error));
-                }
-                bad.push(row);
-                first.get_or_insert(error);
-            }
+            report
         }
+        Err(error) => failed(file, sifted.read, &error),
+    })
+}
+
+/// One file, loaded row by row as it were.
+pub(super) struct Sifted {
+    read: u64,
+    outcome: Result<u64, SqlError>,
+    /// Rows that do not load, counted from 1, and why.
+    pub(super) bad: Vec<(u64, SqlError)>,
+}
+
+/// Loads one file again and again, each time without the rows that were found bad.
+pub(super) async fn sift(
+    run: &mut Run<'_>,
+    copy: &Copy,
+    columns: &[Column],
+    file: &StagedFile,
+) -> Result<Sifted, Refusal> {
+    let mut bad: Vec<(u64, SqlError)> = Vec::new();
+    loop {
+        let mut sorted: Vec<u64> = bad.iter().map(|(row, _)| *row).collect();
+        sorted.sort_unstable();
+        let attempt = attempt(run, copy, columns, std::slice::from_ref(file), &sorted).await?;
+        let read = attempt.read[0];
+        let error = match attempt.outcome {
+            Ok(rows) => return Ok(Sifted { read, outcome: Ok(rows), bad }),
+            Err(error) => error,
+        };
+        // The evaluator counts the rows that it was given; the bad ones before were left out.
+        let Some(given) = error.row.filter(|_| bad.len() < MOST_BAD_ROWS) else {
+            return Ok(Sifted { read, outcome: Err(error), bad });
+        };
+        let row = sorted.iter().fold(given, |row, earlier| row + u64::from(*earlier <= row));
+        if sorted.contains(&row) {
+            return Ok(Sifted { read, outcome: Err(error), bad });
+        }
+        bad.push((row, error));
     }
 }
 

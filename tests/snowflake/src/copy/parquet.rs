@@ -47,6 +47,17 @@ impl Records {
         Ok(Self { reader, names, file: file.to_owned(), format, columns: Vec::new(), left: 0 })
     }
 
+    /// Name, type and nullability of a file's columns, as INFER_SCHEMA tells them.
+    pub(super) fn columns(data: Bytes, file: &str) -> Result<Vec<(String, String, bool)>, SqlError> {
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(data, options)
+            .map_err(|error| unreadable(file, &error))?;
+        let told = |field: &Arc<arrow_schema::Field>| {
+            (field.name().clone(), type_name(field.data_type()), field.is_nullable())
+        };
+        Ok(builder.schema().fields().iter().map(told).collect())
+    }
+
     /// The names of the file's columns.
     pub(super) fn names(&self) -> &[Arc<str>] {
         &self.names
@@ -100,6 +111,25 @@ impl Iterator for Records {
 
 fn unreadable(file: &str, error: &impl std::fmt::Display) -> SqlError {
     SqlError::snowflake(100_132, "22000", format!("Error parsing the parquet file '{file}': {error}"))
+}
+
+/// The Snowflake type that holds values of this kind.
+fn type_name(ty: &Arrow) -> String {
+    match ty {
+        Arrow::Boolean => "BOOLEAN".to_owned(),
+        Arrow::Float16 | Arrow::Float32 | Arrow::Float64 => "REAL".to_owned(),
+        Arrow::Decimal32(precision, scale)
+        | Arrow::Decimal64(precision, scale)
+        | Arrow::Decimal128(precision, scale) => format!("NUMBER({precision}, {scale})"),
+        ty if ty.is_integer() => "NUMBER(38, 0)".to_owned(),
+        Arrow::Date32 | Arrow::Date64 => "DATE".to_owned(),
+        Arrow::Time32(_) | Arrow::Time64(_) => "TIME".to_owned(),
+        Arrow::Timestamp(_, None) => "TIMESTAMP_NTZ".to_owned(),
+        Arrow::Timestamp(_, Some(_)) => "TIMESTAMP_LTZ".to_owned(),
+        Arrow::Binary | Arrow::LargeBinary | Arrow::FixedSizeBinary(_) => "BINARY".to_owned(),
+        Arrow::List(_) | Arrow::LargeList(_) | Arrow::Struct(_) | Arrow::Map(..) => "VARIANT".to_owned(),
+        _ => "TEXT".to_owned(),
+    }
 }
 
 /// One column's values; `None` is NULL.
@@ -189,6 +219,9 @@ fn binary<'a>(
             let Some(bytes) = item else { return Ok(None) };
             if !format.binary_as_text {
                 return Ok(Some(scalar(Value::bytes(bytes))));
+            }
+            if format.replace_invalid {
+                return Ok(Some(scalar(Value::text(String::from_utf8_lossy(bytes)))));
             }
             let text = std::str::from_utf8(bytes).map_err(|_| {
                 SqlError::snowflake(

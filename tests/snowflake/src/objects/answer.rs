@@ -8,28 +8,26 @@ use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
     header::{
-        CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LAST_MODIFIED, RANGE,
+        CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
+        LAST_MODIFIED, RANGE,
     },
     http::request::Parts,
 };
 use time::{OffsetDateTime, macros::format_description};
 
-use super::{BUCKET, Object, ObjectStore, etag, multipart::listed_parts, sigv4};
+use super::{BUCKET, Object, ObjectStore, chunked, etag, multipart::listed_parts, sigv4};
 use crate::{
-    faults::{Effect, Faults},
+    faults::Effect,
     http::{Cut, OBJECT_LIMIT, Outcome, read},
+    server::Shared,
     stats::Stats,
 };
 
 type Reply = Response<Full<Bytes>>;
 
 /// Answers one request.
-pub(crate) async fn serve(
-    store: &ObjectStore,
-    faults: &Faults,
-    stats: &Stats,
-    request: Request<Incoming>,
-) -> Outcome {
+pub(crate) async fn serve(server: &Shared, request: Request<Incoming>) -> Outcome {
+    let Shared { objects: store, faults, stats, .. } = server;
     let (parts, body) = request.into_parts();
     let key = key_of(parts.uri.path());
     let mut cut_after = false;
@@ -56,6 +54,10 @@ pub(crate) async fn serve(
     let Ok(body) = read(body, OBJECT_LIMIT).await else {
         return Ok(error(StatusCode::BAD_REQUEST, "IncompleteBody", "The body was cut or is too large."));
     };
+    if key.starts_with("results/") {
+        let reply = result_part(server, &parts, &key);
+        return if cut_after { Err(Cut) } else { Ok(reply) };
+    }
     let prefix = match sigv4::check(store, &parts, &body) {
         Ok(prefix) => prefix,
         Err(refused) => {
@@ -70,8 +72,32 @@ pub(crate) async fn serve(
         stats.objects_refused();
         return Ok(error(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied"));
     }
-    let reply = answer(store, stats, &parts, &key, &query, body);
+    let chunked = parts.headers.get("x-amz-content-sha256").is_some_and(|value| value == chunked::ANNOUNCED);
+    let reply = match if chunked { chunked::decoded(&parts, &body) } else { Ok(body) } {
+        Ok(body) => answer(store, stats, &parts, &key, &query, body),
+        Err(code) => error(StatusCode::BAD_REQUEST, code, "The chunks are not what was announced."),
+    };
     if cut_after { Err(Cut) } else { Ok(reply) }
+}
+
+/// A part of a result: its address is signed, and it is read with the key under which it was stored.
+fn result_part(server: &Shared, parts: &Parts, key: &str) -> Reply {
+    let query: BTreeMap<String, String> = sigv4::query(parts.uri.query().unwrap_or_default()).collect();
+    let header =
+        |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let signature = query.get("X-Amz-Signature").map_or("", String::as_str);
+    let customer_key = header("x-amz-server-side-encryption-customer-key");
+    match server.results.fetch(key, signature, customer_key) {
+        Ok(data) if parts.method == Method::GET => {
+            let mut reply = Response::new(Full::new(data));
+            reply.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+            reply
+        }
+        Ok(_) => error(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "This operation is not carried."),
+        Err(true) => error(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied"),
+        Err(false) => error(StatusCode::NOT_FOUND, "NoSuchKey", "The specified key does not exist."),
+    }
 }
 
 fn answer(

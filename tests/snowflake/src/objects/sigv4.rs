@@ -98,14 +98,15 @@ pub(super) fn check(store: &ObjectStore, parts: &Parts, body: &Bytes) -> Result<
             "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
         ));
     }
-    if payload.starts_with("STREAMING-") {
+    let unsigned = payload == "UNSIGNED-PAYLOAD" || payload == super::chunked::ANNOUNCED;
+    if payload.starts_with("STREAMING-") && !unsigned {
         return Err(refused(
             StatusCode::NOT_IMPLEMENTED,
             "NotImplemented",
             "Signed chunks are not implemented.",
         ));
     }
-    if payload != "UNSIGNED-PAYLOAD" && !payload.eq_ignore_ascii_case(&hex::encode(Sha256::digest(body))) {
+    if !unsigned && !payload.eq_ignore_ascii_case(&hex::encode(Sha256::digest(body))) {
         return Err(refused(
             BAD,
             "XAmzContentSHA256Mismatch",

@@ -1,22 +1,26 @@
 //! Executing one statement in its session, and its result as reply text.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use keyferry_sql::{Column, Outcome, ResultSet, Rows, SqlError, Value as Cell, Verb};
+use keyferry_sql::{Column, Outcome, Parameter, ResultSet, Rows, SqlError, Value as Cell, Verb};
 use serde_json::{Value, json};
 
 use super::Body;
 use crate::{
     counting::Answered,
     lexer::{Kind, tokens},
-    prepare::prepare,
+    parameters,
+    prepare::{self, Bindings, Prepared, prepare},
     reply::{self, Refusal},
-    results::{row_type, with_rowset},
+    results::{Format, Laid, lay_out, with_rowset},
     server::Shared,
     session::Session,
     stages::Location,
     statement::{self, Answer, Kinds, number_column, text_column},
 };
+
+/// `statementTypeId` of a request with several statements.
+const SEVERAL: u64 = 0xA000;
 
 /// What a statement may use while it runs.
 pub(crate) struct Run<'a> {
@@ -37,39 +41,92 @@ struct Table {
 }
 
 impl Run<'_> {
-    /// Executes; the reply's text comes back.
-    pub(crate) async fn statement(&mut self, body: &Body) -> Result<Vec<u8>, Refusal> {
-        let all = tokens(&body.sql_text);
-        let kind = statement::kind(&all);
-        let none = crate::prepare::Bindings::new();
-        let prepared = prepare(&body.sql_text, body.bindings.as_ref().unwrap_or(&none), kind != Kinds::Sql)?;
-        let type_id = type_id(&prepared.text);
-        if body.describe_only == Some(true) {
-            if kind != Kinds::Sql {
-                return Err(Refusal::new("002099", "0A000", "This statement cannot be described."));
-            }
-            let columns = self.sql.describe(&prepared.text).await?;
-            return self.reply(Table {
-                columns,
-                rows: Rows::from_vec(Vec::new()),
-                type_id,
-                stats: None,
-                total: None,
-            });
+    /// Executes a request's statement, or its statements; the reply's text comes back.
+    pub(crate) async fn request(&mut self, body: &Body) -> Result<Vec<u8>, Refusal> {
+        let texts = prepare::split(&body.sql_text);
+        if texts.is_empty() {
+            return Err(Refusal::new("000900", "42601", "SQL compilation error:\nEmpty SQL statement."));
         }
+        let wanted = self.parameter(body, "MULTI_STATEMENT_COUNT").and_then(|text| text.parse().ok());
+        let wanted: usize = wanted.unwrap_or(1);
+        if wanted != 0 && texts.len() != wanted {
+            return Err(Refusal::new(
+                "000008",
+                "0A000",
+                format!(
+                    "Actual statement count {} did not match the desired statement count {wanted}.",
+                    texts.len()
+                ),
+            ));
+        }
+        let bindings = self.bindings(body)?;
+        let format = self.format(body);
+        if let [text] = texts.as_slice() {
+            if body.describe_only == Some(true) {
+                return self.describe(text, &bindings).await;
+            }
+            return self.statement(text, &bindings, 0, format).await;
+        }
+        if body.describe_only == Some(true) {
+            return Err(Refusal::new("002099", "0A000", "Several statements cannot be described at once."));
+        }
+        self.several(&texts, &bindings, format).await
+    }
+
+    /// `SYSTEM$CANCEL_QUERY`.
+    pub(crate) fn cancel(&self, id: &str) -> Result<Vec<u8>, Refusal> {
+        let message = super::cancel(self.server, self.session, id)?;
+        self.reply(sentence(&message, SELECT), Format::Json, &Value::Null)
+    }
+
+    /// One statement after the other, each with a result of its own, by whose id the client fetches it.
+    async fn several(
+        &mut self,
+        texts: &[&str],
+        bindings: &Bindings,
+        format: Format,
+    ) -> Result<Vec<u8>, Refusal> {
+        let (mut ids, mut types, mut first) = (Vec::new(), Vec::new(), 0);
+        for text in texts {
+            let id = uuid::Uuid::new_v4().to_string();
+            let mut child =
+                Run { server: self.server, session: self.session, sql: &mut *self.sql, query_id: &id };
+            let reply = child.statement(text, bindings, first, format).await?;
+            super::remember(self.session, &id, text, reply);
+            first += prepare::count_binds(text);
+            ids.push(id);
+            types.push(type_id(text).to_string());
+        }
+        let message = "Multiple statements executed successfully.";
+        let mut table = sentence(message, SEVERAL);
+        table.columns = vec![text_column("multiple statement execution")];
+        let more = json!({ "resultIds": ids.join(","), "resultTypes": types.join(",") });
+        self.reply(table, Format::Json, &more)
+    }
+
+    /// Executes one statement, whose `?` are bound from the position `first` on.
+    async fn statement(
+        &mut self,
+        text: &str,
+        bindings: &Bindings,
+        first: usize,
+        format: Format,
+    ) -> Result<Vec<u8>, Refusal> {
+        let kind = statement::kind(&tokens(text));
+        let prepared = prepare(text, bindings, first, kind != Kinds::Sql)?;
+        let type_id = type_id(&prepared.text);
+        let nothing = Value::Null;
         if kind != Kinds::Sql {
             return match statement::run(kind, self, &prepared.text).await? {
                 Answer::Transfer(mut data) => {
                     self.add_context(&mut data, type_id);
                     Ok(reply::success(&data).to_string().into_bytes())
                 }
-                Answer::Table(columns, rows) => self.reply(Table {
-                    columns,
-                    rows: Rows::from_vec(rows),
-                    type_id,
-                    stats: None,
-                    total: None,
-                }),
+                Answer::Table(columns, rows) => {
+                    let rows = Rows::from_vec(rows);
+                    let table = Table { columns, rows, type_id, stats: None, total: None };
+                    self.reply(table, Format::Json, &nothing)
+                }
             };
         }
         if let Some(id) = result_scan(&prepared.text) {
@@ -77,19 +134,17 @@ impl Run<'_> {
         }
         match self.server.counting.answer(&prepared.text) {
             Some(Answered::Rows(ResultSet { columns, rows })) => {
-                return self.reply(Table { columns, rows, type_id, stats: None, total: None });
+                let table = Table { columns, rows, type_id, stats: None, total: None };
+                return self.reply(table, Format::Json, &nothing);
             }
             Some(Answered::Inserted(rows)) => {
-                return self.reply(counted(Verb::InsertOverwrite, rows, type_id));
+                return self.reply(counted(Verb::InsertOverwrite, rows, type_id), Format::Json, &nothing);
             }
             None => {}
         }
         self.check_use(&prepared.text)?;
         let before = self.sql.transaction_id();
-        let mut answers = self.sql.execute_with(&prepared.text, &prepared.parameters).await;
-        let answer = answers.pop().unwrap_or_else(|| {
-            Ok(Outcome::Done { verb: Verb::Other, message: "Statement executed successfully.".to_owned() })
-        });
+        let answer = self.execute(&prepared).await;
         self.follow_history(before, &answer, &prepared.text);
         self.session.hook.set_identity(self.sql.identity());
         let table = match answer? {
@@ -103,7 +158,94 @@ impl Run<'_> {
                 sentence("Statement executed successfully.", type_id)
             }
         };
-        self.reply(table)
+        // Only queries answer in Arrow; SHOW, counts and sentences are always JSON.
+        let format = if type_id == SELECT { format } else { Format::Json };
+        self.reply(table, format, &nothing)
+    }
+
+    /// Runs the statement; once for each row where arrays were bound, all or nothing.
+    async fn execute(&mut self, prepared: &Prepared) -> Result<Outcome, SqlError> {
+        let [set] = prepared.sets.as_slice() else {
+            let own = !self.sql.in_transaction();
+            if own {
+                self.once("BEGIN", &[]).await?;
+            }
+            let mut sum = (Verb::Insert, 0);
+            for set in &prepared.sets {
+                match self.once(&prepared.text, set).await {
+                    Ok(Outcome::Count { verb, rows }) => sum = (verb, sum.1 + rows),
+                    Ok(_) => {}
+                    Err(error) => {
+                        if own {
+                            self.sql.rollback();
+                        }
+                        return Err(error);
+                    }
+                }
+            }
+            if own {
+                self.once("COMMIT", &[]).await?;
+            }
+            return Ok(Outcome::Count { verb: sum.0, rows: sum.1 });
+        };
+        self.once(&prepared.text, set).await
+    }
+
+    async fn once(&mut self, text: &str, set: &[Parameter]) -> Result<Outcome, SqlError> {
+        self.sql.execute_with(text, set).await.pop().unwrap_or_else(|| {
+            Ok(Outcome::Done { verb: Verb::Other, message: "Statement executed successfully.".to_owned() })
+        })
+    }
+
+    /// The columns that a statement would answer with, and how many bindings it takes.
+    async fn describe(&mut self, text: &str, bindings: &Bindings) -> Result<Vec<u8>, Refusal> {
+        if statement::kind(&tokens(text)) != Kinds::Sql {
+            return Err(Refusal::new("002099", "0A000", "This statement cannot be described."));
+        }
+        let unknown = prepare::unknown_bindings(text);
+        let prepared = prepare(text, if bindings.is_empty() { &unknown } else { bindings }, 0, false)?;
+        let type_id = type_id(&prepared.text);
+        let columns = if let Some(verb) = first_verb(type_id) {
+            counted(verb, 0, type_id).columns
+        } else {
+            let set = prepared.sets.first().map_or(&[][..], Vec::as_slice);
+            self.sql.describe_with(&prepared.text, set).await?
+        };
+        let table = Table { columns, rows: Rows::from_vec(Vec::new()), type_id, stats: None, total: None };
+        let bind = json!({
+            "name": "?", "type": "text", "nullable": true, "precision": null, "scale": null, "length": null,
+            "byteLength": null,
+        });
+        let more = json!({
+            "numberOfBinds": prepared.binds, "arrayBindSupported": first_verb(type_id).is_some(),
+            "metaDataOfBinds": vec![bind; prepared.binds],
+        });
+        self.reply(table, Format::Json, &more)
+    }
+
+    fn parameter(&self, body: &Body, name: &str) -> Option<String> {
+        parameters::of_statement(name, body.parameters(), self.sql)
+    }
+
+    /// The result format that the client's own parameter chooses.
+    fn format(&self, body: &Body) -> Format {
+        let chosen = self.session.client.format_parameter().and_then(|name| self.parameter(body, name));
+        match chosen {
+            Some(value) if value.to_uppercase().starts_with("ARROW") && !body.only_json => Format::Arrow,
+            _ => Format::Json,
+        }
+    }
+
+    /// What is bound: in the request itself, or in a file that the driver staged.
+    fn bindings<'b>(&self, body: &'b Body) -> Result<Cow<'b, Bindings>, Refusal> {
+        match (&body.bind_stage, &body.bindings) {
+            (Some(location), _) => {
+                let rows = crate::copy::bound_rows(self, location)?;
+                Ok(Cow::Owned(prepare::array_bindings(rows)))
+            }
+            (None, Some(bindings)) => Ok(Cow::Borrowed(bindings)),
+            (None, None) => Ok(Cow::Owned(Bindings::new())),
+        }
     }
 
     /// The stage and path that a location names, if the session's role may use it.
@@ -193,18 +335,20 @@ impl Run<'_> {
         }
     }
 
-    fn reply(&self, table: Table) -> Result<Vec<u8>, Refusal> {
-        let mut rowset = Vec::new();
-        let count = crate::results::write_rows(&mut rowset, &table.columns, table.rows)?;
-        let mut data = json!({
-            "rowtype": table.columns.iter().map(row_type).collect::<Vec<_>>(),
-            "total": table.total.unwrap_or(count), "returned": count, "queryResultFormat": "json",
-        });
+    fn reply(&self, table: Table, format: Format, more: &Value) -> Result<Vec<u8>, Refusal> {
+        let Laid { members: mut data, rowset } =
+            lay_out(self.server, self.query_id, &table.columns, table.rows, format)?;
+        if let Some(total) = table.total {
+            data["total"] = json!(total);
+        }
         if let Some(stats) = table.stats {
             data["stats"] = stats;
         }
         self.add_context(&mut data, table.type_id);
-        Ok(with_rowset(&data, &rowset))
+        if let (Some(data), Value::Object(more)) = (data.as_object_mut(), more.clone()) {
+            data.extend(more);
+        }
+        Ok(with_rowset(&data, rowset.as_deref()))
     }
 
     fn add_context(&self, data: &mut Value, type_id: u64) {
@@ -212,11 +356,12 @@ impl Run<'_> {
         let role = identity.role.as_ref().or(self.server.config.admin_roles.first());
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let context = json!({
-            "parameters": [], "queryId": self.query_id, "databaseProvider": null,
-            "finalDatabaseName": identity.database, "finalSchemaName": identity.schema,
-            "finalWarehouseName": identity.warehouse, "finalRoleName": role,
-            "numberOfBinds": 0, "arrayBindSupported": false, "statementTypeId": type_id, "version": 1,
-            "sendResultTime": now.as_millis() as u64, "queryContext": { "entries": [] },
+            "parameters": parameters::listed(self.sql, &self.session.asked), "queryId": self.query_id,
+            "databaseProvider": null, "finalDatabaseName": identity.database,
+            "finalSchemaName": identity.schema, "finalWarehouseName": identity.warehouse,
+            "finalRoleName": role, "numberOfBinds": 0, "arrayBindSupported": false,
+            "statementTypeId": type_id, "version": 1, "sendResultTime": now.as_millis() as u64,
+            "queryContext": { "entries": [] },
         });
         if let (Some(data), Value::Object(context)) = (data.as_object_mut(), context) {
             data.extend(context);
@@ -239,6 +384,17 @@ fn result_scan(text: &str) -> Option<String> {
     let words = ["SELECT", "*", "FROM", "TABLE", "(", "RESULT_SCAN", "("];
     let fits = all.len() == 10 && words.iter().zip(&all).all(|(word, token)| token.is(word));
     (fits && all[7].kind == Kind::Text).then(|| all[7].value())
+}
+
+/// The id in `SELECT SYSTEM$CANCEL_QUERY('…')` (or CALL), which only the service itself can carry out.
+pub(super) fn cancel_query(text: &str) -> Option<String> {
+    let all = tokens(text);
+    let [verb, function, open, id, close] = all.as_slice() else { return None };
+    let fits = (verb.is("SELECT") || verb.is("CALL"))
+        && function.is("SYSTEM$CANCEL_QUERY")
+        && open.is("(")
+        && close.is(")");
+    (fits && id.kind == Kind::Text).then(|| id.value())
 }
 
 fn sentence(message: &str, type_id: u64) -> Table {
@@ -279,6 +435,20 @@ fn is_ddl(text: &str) -> bool {
     })
 }
 
+/// `statementTypeId` of a query.
+const SELECT: u64 = 0x1000;
+
+/// What a statement of this type counts; `None`: it answers rows of its own.
+fn first_verb(type_id: u64) -> Option<Verb> {
+    Some(match type_id {
+        0x3100 => Verb::Insert,
+        0x3200 => Verb::Update,
+        0x3300 => Verb::Delete,
+        0x3400 => Verb::Merge,
+        _ => return None,
+    })
+}
+
 /// `statementTypeId`, by which drivers tell queries from changes.
 fn type_id(text: &str) -> u64 {
     let all = tokens(text);
@@ -295,7 +465,7 @@ fn type_id(text: &str) -> u64 {
         "DESCRIBE" | "DESC" => 0x4500,
         "LIST" | "LS" | "PUT" | "GET" | "REMOVE" | "RM" => 0x4700,
         "BEGIN" | "START" | "COMMIT" | "ROLLBACK" => 0x5000,
-        "CREATE" | "ALTER" | "DROP" | "TRUNCATE" | "GRANT" | "REVOKE" => 0x6000,
-        _ => 0x1000,
+        "CREATE" | "ALTER" | "DROP" | "TRUNCATE" | "GRANT" | "REVOKE" | "COMMENT" | "UNDROP" => 0x6000,
+        _ => SELECT,
     }
 }

@@ -37,6 +37,8 @@ pub(crate) fn aggregate_kind(dialect: Dialect, name: &str) -> Option<Kind> {
         "BOOLOR_AGG" if snowflake => Kind::Max,
         "BOOLAND_AGG" if snowflake => Kind::Min,
         "ARRAY_AGG" if snowflake => Kind::ArrayAgg,
+        "COUNT_IF" if snowflake => Kind::Count,
+        "MEDIAN" if snowflake => Kind::Median,
         "STDEV" if !snowflake => Kind::Deviation { population: false, root: true },
         "STDEVP" if !snowflake => Kind::Deviation { population: true, root: true },
         "VAR" if !snowflake => Kind::Deviation { population: false, root: false },
@@ -150,6 +152,8 @@ impl Binder<'_> {
         let snowflake = dialect == Dialect::Snowflake;
         let (arguments, distinct, clauses) = argument_asts(function);
         let argument = match arguments.first() {
+            // Its argument says which rows count.
+            Some(ast::FunctionArgExpr::Expr(_)) if name == "COUNT_IF" => None,
             None | Some(ast::FunctionArgExpr::Wildcard) => None,
             Some(ast::FunctionArgExpr::Expr(ast)) => Some(self.expr(ast, level)?),
             Some(other) => return Err(self.unsupported(format!("{name}({other})"))),
@@ -169,9 +173,12 @@ impl Binder<'_> {
             }
         }
         let within = self.sort_keys(&within, level)?;
-        let filter = match &function.filter {
-            Some(filter) => Some(self.predicate(filter, level)?),
-            None => None,
+        let filter = match (&function.filter, arguments.first()) {
+            (_, Some(ast::FunctionArgExpr::Expr(ast))) if name == "COUNT_IF" => {
+                Some(self.predicate(ast, level)?)
+            }
+            (Some(filter), _) => Some(self.predicate(filter, level)?),
+            (None, _) => None,
         };
         let input = argument.as_ref().map_or(DataType::Int, |argument| argument.ty.clone());
         let order = Order::of(dialect, &input);
@@ -227,6 +234,16 @@ impl Binder<'_> {
                 (ty, Sum::Float)
             }
             Kind::ArrayAgg => (DataType::Array, Sum::Float),
+            Kind::Median => match input {
+                DataType::Number { precision, scale } => {
+                    // Three more digits, as far as there are digits.
+                    let more = 3.min(37 - scale.min(37));
+                    let (precision, scale) = ((precision + 3).min(38), scale + more);
+                    let sum = Sum::Decimal { scale, rounding: Rounding::HalfUp, precision: 38 };
+                    (DataType::Number { precision, scale }, sum)
+                }
+                _ => (DataType::Double, Sum::Float),
+            },
             Kind::Deviation { .. } => {
                 (if snowflake { DataType::Double } else { DataType::Float }, Sum::Float)
             }

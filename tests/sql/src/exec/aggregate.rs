@@ -26,6 +26,8 @@ pub(crate) enum Kind {
     /// MAX(x) of booleans: `BOOLOR_AGG`; MIN: `BOOLAND_AGG`.
     AnyValue,
     ArrayAgg,
+    /// The middle value, or the mean of the two in the middle.
+    Median,
     /// STDDEV, VARIANCE by Welford: sample or population.
     Deviation {
         population: bool,
@@ -144,6 +146,7 @@ impl Accumulator {
                 self.mean += delta / self.count as f64;
                 self.float += delta * (x - self.mean);
             }
+            Kind::Median => self.pieces.push((Vec::new(), value, Text::new(""))),
             Kind::Join | Kind::ArrayAgg => {
                 let separator = match &of.separator {
                     Some(separator) => match separator.eval(row, frame)? {
@@ -211,6 +214,7 @@ impl Accumulator {
                 let variance = self.float / divisor as f64;
                 Ok(Value::Float(if root { variance.sqrt() } else { variance }))
             }
+            Kind::Median => Ok(self.median(of)),
             Kind::Join | Kind::ArrayAgg => {
                 let mut pieces: Vec<_> = self.pieces.iter().collect();
                 pieces.sort_by(|a, b| compare_keys(&a.0, &b.0, &of.within));
@@ -232,6 +236,19 @@ impl Accumulator {
                 }
                 Ok(Value::Text(Text::from_utf16(&units)))
             }
+        }
+    }
+
+    fn median(&self, of: &Aggregate) -> Value {
+        let mut values: Vec<&Value> = self.pieces.iter().map(|(_, value, _)| value).collect();
+        values.sort_by(|a, b| keys::compare(a, b, of.order));
+        let (low, high) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
+        match (of.sum.clone(), low, high) {
+            (Sum::Decimal { scale, rounding, .. }, Value::Decimal(low), Value::Decimal(high)) => low
+                .add(*high, low.scale.max(high.scale))
+                .and_then(|sum| sum.div(Decimal::new(2, 0), scale, rounding))
+                .map_or(Value::Null, Value::Decimal),
+            _ => Value::Float(f64::midpoint(number(low), number(high))),
         }
     }
 

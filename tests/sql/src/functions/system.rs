@@ -127,6 +127,26 @@ fn snowflake(binder: &Binder<'_>, name: &str, arguments: &mut Arguments) -> Resu
             format!("Transaction {id} is not active.")
         }))));
     }
+    if name == "SYSTEM$WAIT" {
+        let Some(list) = take(arguments, 1..=2) else { return Ok(None) };
+        return Ok(Some(wait(binder, list)));
+    }
+    if matches!(name, "SEQ1" | "SEQ2" | "SEQ4" | "SEQ8") {
+        let Some(_) = take(arguments, 0..=1) else { return Ok(None) };
+        // A sequence of its own for each place in the text, one step for each row.
+        let next = std::sync::atomic::AtomicI64::new(0);
+        let function: crate::expr::Function = std::sync::Arc::new(move |_: &[Value]| {
+            Ok(Value::number(i128::from(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))))
+        });
+        let precision = match name {
+            "SEQ1" => 3,
+            "SEQ2" => 5,
+            "SEQ4" => 10,
+            _ => 19,
+        };
+        let ty = DataType::Number { precision, scale: 0 };
+        return Ok(Some(Typed::new(crate::expr::Expr::Call(function, Vec::new()), ty, false)));
+    }
     let value = match name {
         "CURRENT_SESSION" => Some(binder.env.session_id.to_string()),
         "CURRENT_TRANSACTION" => binder.env.facts.transaction.map(|id| id.to_string()),
@@ -151,6 +171,44 @@ fn snowflake(binder: &Binder<'_>, name: &str, arguments: &mut Arguments) -> Resu
         _ => return Ok(None),
     };
     Ok(take(arguments, 0..=0).map(|_| text(value)))
+}
+
+/// `SYSTEM$WAIT(amount [, unit])`: the statement does nothing for so long, unless it is stopped.
+fn wait(binder: &Binder<'_>, list: Vec<Typed>) -> Typed {
+    const SLICE: std::time::Duration = std::time::Duration::from_millis(5);
+    let stop = binder.env.stop.clone();
+    let ty = name_type(binder);
+    let function: crate::expr::Function = std::sync::Arc::new(move |values: &[Value]| {
+        let amount = exact(&values[0]).trunc();
+        let unit = match values.get(1) {
+            Some(Value::Text(text)) => text.lossy().to_uppercase(),
+            _ => "SECONDS".to_owned(),
+        };
+        let milliseconds: i128 = match unit.as_str() {
+            "MILLISECONDS" => 1,
+            "SECONDS" => 1000,
+            "MINUTES" => 60_000,
+            "HOURS" => 3_600_000,
+            "DAYS" => 86_400_000,
+            _ => {
+                return Err(SqlError::snowflake(
+                    100_035,
+                    "22023",
+                    format!("Invalid argument '{unit}' of SYSTEM$WAIT"),
+                ));
+            }
+        };
+        let wanted = std::time::Duration::from_millis((amount * milliseconds).clamp(0, 86_400_000) as u64);
+        let end = std::time::Instant::now() + wanted;
+        while std::time::Instant::now() < end {
+            if stop.as_ref().is_some_and(|stop| stop()) {
+                return Err(SqlError::stopped());
+            }
+            std::thread::sleep(SLICE.min(end.saturating_duration_since(std::time::Instant::now())));
+        }
+        Ok(Value::text(format!("waited {amount} {}", unit.to_lowercase())))
+    });
+    Typed::new(crate::expr::Expr::Call(function, list.into_iter().map(|one| one.expr).collect()), ty, true)
 }
 
 fn mssql(binder: &Binder<'_>, name: &str, arguments: &mut Arguments) -> Result<Option<Typed>, SqlError> {

@@ -143,6 +143,20 @@ pub(crate) fn call(
                 }))
             })
         }),
+        "TRANSLATE" => take_text(3..=3)?.map(|list| {
+            let ty = unbound(&list[0].ty);
+            binder.strict(list, ty, |values| {
+                let (from, to) = (shown(&values[1]), shown(&values[2]));
+                let to: Vec<char> = to.chars().collect();
+                let text = shown(&values[0]);
+                let changed =
+                    text.chars().filter_map(|letter| match from.chars().position(|known| known == letter) {
+                        Some(at) => to.get(at).copied(),
+                        None => Some(letter),
+                    });
+                Ok(Value::text(changed.collect::<String>()))
+            })
+        }),
         "REPLICATE" | "REPEAT" => take_text(2..=2)?.map(|list| {
             let ty = unbound(&list[0].ty);
             binder.strict(list, ty, |values| {

@@ -77,6 +77,12 @@ pub(crate) fn call(
         if list.get(1).is_some_and(|one| one.ty.is_text())
             && !matches!(list[1].known(), Some(Value::Text(text)) if text.lossy().eq_ignore_ascii_case("auto"))
         {
+            if matches!(bare, "VARCHAR" | "CHAR") && list[0].ty.is_temporal() {
+                return Ok(Some(binder.strict(list, target, |values| {
+                    let Value::Text(format) = &values[1] else { return Ok(Value::Null) };
+                    super::formats::write(&values[0], &format.lossy()).map(Value::text)
+                })));
+            }
             return Err(binder.unsupported(format!("{name} with a format")));
         }
         let Some(value) = list.into_iter().next() else { return Ok(None) };

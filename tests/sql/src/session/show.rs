@@ -157,6 +157,7 @@ impl Session {
                     text("autoincrement"),
                 ]);
                 let wanted = match &scope {
+                    Some((kind, _)) if matches!(kind.as_str(), "SCHEMA" | "DATABASE" | "ACCOUNT") => None,
                     Some((_, parts)) => {
                         Some(crate::bind::complete(&self.db, &self.identity, self.id, &state, parts)?)
                     }
@@ -181,10 +182,10 @@ impl Session {
                                 def.column.nullable,
                             )),
                             Value::text(def.column.nullable.to_string()),
-                            def.default.as_ref().map_or(Value::Null, Value::text),
+                            Value::text(def.default.as_deref().unwrap_or_default()),
                             Value::text("COLUMN"),
-                            Value::Null,
-                            Value::Null,
+                            Value::text(""),
+                            Value::text(""),
                             Value::text(&table.name.database),
                             Value::text(""),
                         ]);

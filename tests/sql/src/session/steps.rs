@@ -164,6 +164,18 @@ impl Session {
             Statement::Delete(delete) => self.delete(delete).await.map(Some),
             Statement::Merge(merge) => self.merge(merge).await.map(Some),
             Statement::Truncate(truncate) => self.truncate(truncate).await.map(Some),
+            Statement::Call(function) if self.is_snowflake() => {
+                // A procedure of the system's is a function of the same name.
+                let name = function.name.to_string().to_uppercase();
+                let sql = format!("SELECT {function} AS \"{name}\"");
+                match script::parse(self.dialect(), &sql)?.into_iter().next() {
+                    Some(Line { step: Step::Sql(inner), .. }) if matches!(*inner, Statement::Query(_)) => {
+                        let Statement::Query(query) = *inner else { return Ok(None) };
+                        self.select(&query).await.map(|rows| Some(Outcome::Rows(rows)))
+                    }
+                    _ => Err(crate::bind::unsupported(self.dialect(), statement)),
+                }
+            }
             Statement::Explain { .. } | Statement::ExplainTable { .. } => {
                 Err(crate::bind::unsupported(self.dialect(), statement))
             }
@@ -331,7 +343,8 @@ impl Session {
                 } else {
                     self.identity.database.clone().unwrap_or_default()
                 };
-                if !state.schemas.contains_key(&(database.clone(), last.clone())) {
+                let catalog = self.is_snowflake() && last == "INFORMATION_SCHEMA";
+                if !catalog && !state.schemas.contains_key(&(database.clone(), last.clone())) {
                     return Err(missing("schema", &last));
                 }
                 self.identity.database = Some(database);
