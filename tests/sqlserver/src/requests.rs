@@ -147,7 +147,9 @@ impl Requests {
         received: &mut mpsc::Receiver<Message>,
     ) -> Result<Ended, WireError> {
         let before = self.session.transaction_id();
+        let encoded = self.shared.config.computed.encoded(sql);
         let executed = match self.shared.config.computed.answer(sql) {
+            _ if encoded.is_some() => Executed::Outcomes(Vec::new()),
             Some(result) => Executed::Outcomes(vec![Ok(Outcome::Rows(result))]),
             None => self.execute(sql, &[], received).await,
         };
@@ -158,7 +160,10 @@ impl Requests {
         let last = last_transaction_verb(&outcomes);
         let shared = self.shared.clone();
         let mut answer = Answer::new(out, received, &shared, sql, DoneKind::Done);
-        let ended = answer.outcomes(outcomes, &mut self.session).await?;
+        let ended = match encoded {
+            Some(encoded) => answer.encoded(encoded, &mut self.session).await?,
+            None => answer.outcomes(outcomes, &mut self.session).await?,
+        };
         if matches!(ended, Ended::Cancelled | Ended::Gone) {
             return Ok(ended);
         }
@@ -185,7 +190,9 @@ impl Requests {
             Ok(Action::Nothing) => (String::new(), Vec::new(), None),
             Err(error) => return self.refuse(&error, more, out, received).await,
         };
-        let outcomes = if sql.is_empty() {
+        let asked = !sql.is_empty() && parameters.is_empty();
+        let encoded = if asked { self.shared.config.computed.encoded(&sql) } else { None };
+        let outcomes = if sql.is_empty() || encoded.is_some() {
             Vec::new()
         } else {
             match self.execute(&sql, &parameters, received).await {
@@ -196,7 +203,10 @@ impl Requests {
         let last = last_transaction_verb(&outcomes);
         let shared = self.shared.clone();
         let mut answer = Answer::new(out, received, &shared, &sql, DoneKind::InProc);
-        let ended = answer.outcomes(outcomes, &mut self.session).await?;
+        let ended = match encoded {
+            Some(encoded) => answer.encoded(encoded, &mut self.session).await?,
+            None => answer.outcomes(outcomes, &mut self.session).await?,
+        };
         if matches!(ended, Ended::Cancelled | Ended::Gone) {
             return Ok(ended);
         }

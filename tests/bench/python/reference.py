@@ -1,0 +1,45 @@
+"""The reference way: pyodbc, pandas in chunks of 50,000 rows, write_pandas."""
+
+import importlib.metadata
+import os
+
+import common
+import pandas
+import pyodbc
+import snowflake.connector
+from snowflake.connector.pandas_tools import write_pandas
+
+CHUNK_ROWS = 50_000
+
+wanted = common.arguments()
+pyodbc.pooling = False
+source = pyodbc.connect(f"Driver={common.driver()};{common.server(wanted)}")
+url = os.environ["SNOWFLAKE_URL"].removeprefix("https://")
+host, port = url.rstrip("/").split(":")
+target = snowflake.connector.connect(
+    host=host,
+    port=int(port),
+    protocol="https",
+    account=os.environ["SNOWFLAKE_ACCOUNT"],
+    user=os.environ["SNOWFLAKE_USER"],
+    authenticator="oauth",
+    token=os.environ["SNOWFLAKE_TOKEN"],
+    role=os.environ["SNOWFLAKE_ROLE"],
+    warehouse=os.environ["SNOWFLAKE_WAREHOUSE"],
+    database=os.environ["SNOWFLAKE_DATABASE"],
+    schema=os.environ["SNOWFLAKE_SCHEMA"],
+)
+table = os.environ["BENCH_TARGET"]
+meter = common.Meter()
+rows = 0
+for frame in pandas.read_sql(wanted.sql, source, chunksize=CHUNK_ROWS):
+    frame.columns = [name.upper() for name in frame.columns]
+    done, _, written, _ = write_pandas(target, frame, table, use_logical_type=True)
+    assert done and written == len(frame), (done, written, len(frame))
+    rows += written
+version = importlib.metadata.version
+meter.stop(
+    rows,
+    f"pyodbc {version('pyodbc')}, msodbcsql {version('mssql-python-odbc')}, pandas {version('pandas')}, "
+    f"snowflake-connector-python {version('snowflake-connector-python')}",
+)
