@@ -10,6 +10,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 pub use echo::serve;
+pub use load::token;
 
 /// The policy's pipeline for the callers.
 pub const PIPELINE: &str = "bench";

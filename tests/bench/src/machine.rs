@@ -25,10 +25,3 @@ pub fn describe() -> String {
 pub fn today() -> String {
     time::OffsetDateTime::now_utc().date().to_string()
 }
-
-/// The version of a crate in this workspace's lock file, with its name.
-pub fn locked(name: &str) -> String {
-    const LOCK: &str = include_str!("../../../Cargo.lock");
-    let (_, rest) = LOCK.split_once(&format!("name = \"{name}\"\nversion = \"")).unwrap_or(("", ""));
-    format!("{name} {}", rest.split('"').next().unwrap_or_default())
-}

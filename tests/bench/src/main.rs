@@ -1,6 +1,7 @@
 //! Measures what the loader and the broker cost, beside what people would use instead, and writes the tables into
 //! `docs/benchmarks.md`. Started by `make bench`.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // the tables are what it is for
+#![allow(unreachable_pub)] // one program: `pub` says what a module is for
 
 mod callers;
 mod machine;
@@ -16,7 +17,7 @@ use std::{os::unix::process::CommandExt as _, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use keyferry_e2e::world::fresh_folder;
+use keyferry_e2e::world::{REALM, fresh_folder};
 
 /// Measures, prints the tables, and writes them into docs/benchmarks.md.
 #[derive(Parser)]
@@ -33,6 +34,13 @@ enum What {
     Read(readers::Reading),
     /// Callers of a broker
     Call(callers::Calling),
+    /// Prints a token from the broker
+    Token {
+        /// The broker's socket
+        socket: PathBuf,
+        /// Who serves it
+        server_uid: u32,
+    },
     /// A bare tonic server
     Echo {
         /// Its socket
@@ -50,6 +58,11 @@ fn main() -> Result<()> {
             runtime.block_on(readers::read(&reading))
         }
         What::Call(calling) => threads()?.block_on(callers::call(&calling)),
+        What::Token { socket, server_uid } => {
+            use std::io::Write as _;
+            let token = threads()?.block_on(callers::token(socket, server_uid))?;
+            Ok(std::io::stdout().write_all(&token)?)
+        }
         What::Echo { socket, bytes } => threads()?.block_on(callers::serve(&socket, bytes)),
         What::Run(wishes) => match wishes.inside.clone() {
             None => Err(restart_with_realm()),
@@ -71,6 +84,8 @@ fn threads() -> Result<tokio::runtime::Runtime> {
 fn restart_with_realm() -> anyhow::Error {
     let again = || -> Result<std::convert::Infallible> {
         let dir: PathBuf = fresh_folder()?.keep();
+        // Each part has a world of its own; what accepts tickets in all of them needs the realm's name alone.
+        std::fs::write(dir.join("krb5.conf"), format!("[libdefaults]\ndefault_realm = {REALM}\n"))?;
         let error = Command::new(std::env::current_exe()?)
             .args(std::env::args_os().skip(1))
             .arg("--inside")

@@ -6,11 +6,12 @@ mod growth;
 mod readings;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 use keyferry_e2e::{
     sample::Table as Sample,
@@ -20,7 +21,10 @@ use keyferry_sql::{Identity, Session};
 use keyferry_stand_in_sqlserver::Encrypt;
 
 use crate::{
+    machine,
     source::{Repeated, Source},
+    stats::grouped,
+    table::{self, Table},
     tables::Shape,
 };
 
@@ -66,31 +70,66 @@ impl Wishes {
     }
 }
 
+/// What was promised, and what was found.
+struct Aim {
+    what: String,
+    bound: String,
+    found: String,
+    met: bool,
+}
+
+/// The tables of one part, and the aims that they decide.
+struct Part {
+    text: String,
+    aims: Vec<Aim>,
+}
+
 /// All parts, in order.
 pub async fn run(dir: &Path, wishes: &Wishes) -> Result<()> {
-    let mut generated = Vec::new();
+    let started = std::time::Instant::now();
+    let mut parts = Vec::new();
     if wishes.wants("readers") {
-        generated.push(("readers", readings::measure(&dir.join("readers"), wishes).await?));
+        parts.push(readings::measure(&dir.join("readers"), wishes).await?);
     }
     if wishes.wants("growth") {
-        generated.push(("growth", growth::measure(&dir.join("growth"), wishes).await?));
+        parts.push(growth::measure(&dir.join("growth"), wishes).await?);
     }
     if wishes.wants("broker") {
-        generated.push(("broker", broker::measure(&dir.join("broker"), wishes).await?));
+        parts.push(broker::measure(&dir.join("broker"), wishes).await?);
     }
-    for (_, text) in &generated {
-        println!("{text}");
+    let mut aims = Table::new(&["aim", "at most or least", "found", "met"]);
+    for aim in parts.iter().flat_map(|part| &part.aims) {
+        let met = if aim.met { "yes" } else { "**no**" };
+        aims.row(vec![aim.what.clone(), aim.bound.clone(), aim.found.clone(), met.to_owned()]);
+    }
+    let mut text = format!(
+        "Measured on {} on: {}; {} rows of LINEITEM; {:.0} minutes.\n\n### Aims\n\n{}",
+        machine::today(),
+        machine::describe(),
+        grouped(wishes.rows() as f64),
+        started.elapsed().as_secs_f64() / 60.0,
+        aims.markdown()
+    );
+    for part in &parts {
+        text = text + "\n" + part.text.trim() + "\n";
+    }
+    println!("{text}");
+    if let Some(document) = &wishes.document {
+        let before =
+            std::fs::read_to_string(document).with_context(|| format!("read {}", document.display()))?;
+        std::fs::write(document, table::replace(&before, "tables", &text)?)?;
+        println!("bench: wrote {}", document.display());
     }
     Ok(())
 }
 
-/// A world whose SQL Server streams these tables from memory.
+/// A world whose SQL Server streams these tables from memory, and the bytes of one row of each on the wire.
 async fn stage(
     dir: &Path,
     shapes: &[Shape],
     rows: impl Fn(&Shape) -> u64,
     encrypt: Encrypt,
-) -> Result<World> {
+) -> Result<(World, BTreeMap<&'static str, f64>)> {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::create_dir_all(dir)?;
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))?;
@@ -103,10 +142,12 @@ async fn stage(
     };
     world.fill(&shapes.iter().map(empty).collect::<Vec<_>>()).await?;
     let mut session = Session::new(&world.source, Identity { user: "sa".to_owned(), ..Identity::default() });
-    let mut all = Vec::new();
+    let (mut all, mut bytes) = (Vec::new(), BTreeMap::new());
     for shape in shapes {
-        all.push(Arc::new(Repeated::new(shape, rows(shape), &mut session).await?));
+        let table = Repeated::new(shape, rows(shape), &mut session).await?;
+        bytes.insert(shape.name, table.row_bytes());
+        all.push(Arc::new(table));
     }
     world.sqlserver.computed().set(Arc::new(Source::new(all)));
-    Ok(world)
+    Ok((world, bytes))
 }

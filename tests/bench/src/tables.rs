@@ -1,10 +1,6 @@
 //! The four shapes that are measured. Each begins with a bigint key of its own, so that a block of rows can be sent again
 //! and again under new keys.
 
-use std::sync::Arc;
-
-use anyhow::{Context as _, Result, bail};
-use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use keyferry_e2e::{
     sample::{Cell, tpch},
     world,
@@ -226,41 +222,4 @@ pub fn select(shape: &Shape, rows: u64) -> String {
         shape.columns[0],
         rows + 1
     )
-}
-
-/// The Arrow schema of a table, from its CREATE TABLE statement: the loader's own types, for clients that must be told.
-pub fn arrow_schema(ddl: &str) -> Result<SchemaRef> {
-    let (_, list) = ddl.split_once('(').context("a list of columns")?;
-    let (list, _) = list.split_once(", CONSTRAINT").context("a primary key")?;
-    let field = |column: &str| {
-        let (name, ty) =
-            column.trim_start_matches('[').split_once("] ").context("a column's name and type")?;
-        let nullable = !ty.ends_with("NOT NULL");
-        Ok(Field::new(name, arrow_type(ty)?, nullable))
-    };
-    let fields: Vec<Field> = list.split(", [").map(field).collect::<Result<_>>()?;
-    Ok(Arc::new(Schema::new(fields)))
-}
-
-fn arrow_type(ty: &str) -> Result<DataType> {
-    let (name, arguments) = ty.split_once('(').unwrap_or((ty.split(' ').next().unwrap_or(ty), ""));
-    let (arguments, _) = arguments.split_once(')').unwrap_or(("", ""));
-    let numbers: Vec<i8> = arguments.split(',').filter_map(|number| number.parse().ok()).collect();
-    Ok(match (name, arguments) {
-        ("bit", _) => DataType::Boolean,
-        ("tinyint" | "smallint", _) => DataType::Int16,
-        ("int", _) => DataType::Int32,
-        ("bigint", _) => DataType::Int64,
-        ("float", _) => DataType::Float64,
-        ("date", _) => DataType::Date32,
-        ("datetime2", _) => DataType::Timestamp(TimeUnit::Microsecond, None),
-        ("varchar" | "nvarchar", "max") => DataType::LargeUtf8,
-        ("varbinary", "max") => DataType::LargeBinary,
-        ("char" | "varchar" | "nchar" | "nvarchar", _) => DataType::Utf8,
-        ("decimal", _) => match numbers.as_slice() {
-            [precision, scale] => DataType::Decimal128(*precision as u8, *scale),
-            _ => bail!("decimal without precision and scale"),
-        },
-        _ => bail!("no table has the type {ty}"),
-    })
 }

@@ -1,6 +1,6 @@
 //! A bare tonic server on a Unix socket: it answers GetToken with a token of the usual size and does nothing else.
 
-use std::{path::Path, pin::Pin, time::SystemTime};
+use std::{os::unix::fs::PermissionsExt as _, path::Path, pin::Pin, time::SystemTime};
 
 use anyhow::Result;
 use futures_util::Stream;
@@ -63,6 +63,8 @@ impl Credentials for Echo {
 /// Serves until the process is ended. `bytes` is the size of the token.
 pub async fn serve(socket: &Path, bytes: usize) -> Result<()> {
     let listener = UnixListener::bind(socket)?;
+    // The callers are another user.
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o666))?;
     let token = Token {
         value: vec![b'x'; bytes],
         expires_at: Some(SystemTime::now().into()),

@@ -1,6 +1,6 @@
 //! Closed loops (each caller waits for its answer) and an open one (calls begin by the clock).
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use keyferry_proto::{
@@ -47,6 +47,12 @@ pub(super) async fn run(calling: &Calling) -> Result<Answered> {
         None => closed(call, &clients, calling.callers, time).await,
         Some(rate) => open(call, &clients, rate, time).await,
     }
+}
+
+/// The token itself, for a client that logs in to Snowflake.
+pub async fn token(socket: PathBuf, server_uid: u32) -> Result<Vec<u8>> {
+    let address = Address { socket, server_uid, patience: Duration::from_secs(20) };
+    Ok(fetch(connect::connect(&address).await?).await?)
 }
 
 async fn closed(call: Call, clients: &[Client], callers: usize, time: Duration) -> Result<Answered> {
@@ -109,15 +115,7 @@ fn summary(started: Instant, found: Vec<(Vec<Duration>, u64)>) -> Result<Answere
 
 async fn one(call: Call, mut client: Client) -> Result<()> {
     match call {
-        Call::Token => {
-            let request = GetTokenRequest {
-                grant: "analytics".to_owned(),
-                pipeline: PIPELINE.to_owned(),
-                ..GetTokenRequest::default()
-            };
-            let token = client.get_token(request).await?.into_inner();
-            ensure!(!token.value.is_empty(), "a token without a value");
-        }
+        Call::Token => ensure!(!fetch(client).await?.is_empty(), "a token without a value"),
         Call::Relay => {
             let begin = GssBegin {
                 grant: "sales-sql".to_owned(),
@@ -143,4 +141,13 @@ async fn one(call: Call, mut client: Client) -> Result<()> {
         }
     }
     Ok(())
+}
+
+async fn fetch(mut client: Client) -> Result<Vec<u8>, tonic::Status> {
+    let request = GetTokenRequest {
+        grant: "analytics".to_owned(),
+        pipeline: PIPELINE.to_owned(),
+        ..GetTokenRequest::default()
+    };
+    Ok(client.get_token(request).await?.into_inner().value)
 }

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use keyferry_e2e::{
     process::{Process, User, copy_program},
-    world::{PipelineSetup, SOURCE_DATABASE, World},
+    world::{ACCOUNT, PipelineSetup, SOURCE_DATABASE, TARGET_DATABASE, TARGET_SCHEMA, World},
 };
+use keyferry_sql::{Identity, Session};
 
 use super::Wishes;
 use crate::{
@@ -74,17 +75,12 @@ impl Client {
         }
     }
 
-    /// Whether it can be asked to write no file.
-    pub(super) fn decodes_alone(self) -> bool {
-        !matches!(self, Self::Drain | Self::Reference)
-    }
-
     pub(super) fn is_there(self, wishes: &Wishes) -> bool {
         let wanted = wishes.clients.is_empty() || wishes.clients.iter().any(|name| name == self.name());
         wanted
             && match self {
-                Self::Drain | Self::Keyferry | Self::Tiberius => true,
-                Self::MssqlTds => wishes.peers.is_some(),
+                Self::Drain | Self::Keyferry => true,
+                Self::MssqlTds | Self::Tiberius => wishes.peers.is_some(),
                 Self::ArrowOdbc | Self::MssqlPython | Self::Reference => wishes.python.is_some(),
             }
     }
@@ -115,10 +111,13 @@ pub(super) async fn read(
     }
     let mut user = User::current();
     let program = match client {
-        Client::Drain | Client::Keyferry | Client::Tiberius => {
+        Client::Drain | Client::Keyferry => {
             arguments.splice(0..0, ["read".to_owned(), client.name().to_owned()]);
             if client == Client::Keyferry {
-                let setup = PipelineSetup { encrypt: "off".to_owned(), ..PipelineSetup::of(&[shape.name]) };
+                let setup = PipelineSetup {
+                    encrypt: "off, allow_plaintext: true".to_owned(),
+                    ..PipelineSetup::of(&[shape.name])
+                };
                 let pipeline = world.dir.join("loader").join(format!("{}.yaml", shape.name));
                 if !pipeline.exists() {
                     setup.write(world, shape.name)?;
@@ -131,7 +130,9 @@ pub(super) async fn read(
             copy_program(&std::env::current_exe()?, &copy)?;
             copy
         }
-        Client::MssqlTds => wishes.peers.clone().context("peers")?.join("read-mssql-tds"),
+        Client::MssqlTds | Client::Tiberius => {
+            wishes.peers.clone().context("peers")?.join(format!("read-{}", client.name()))
+        }
         Client::ArrowOdbc | Client::MssqlPython | Client::Reference => {
             arguments.extend(["--longest".to_owned(), shape.longest.to_string()]);
             arguments.insert(0, script(client)?.display().to_string());
@@ -147,6 +148,69 @@ pub(super) async fn read(
         serde_json::from_str(line).with_context(|| format!("{name} said {}", ended.output()))?;
     ensure!(measured.rows == rows, "{name} read {} rows of {rows}", measured.rows);
     Ok(measured)
+}
+
+/// What the reference way needs beside the source: a token of its own, and a table to write into.
+pub(super) async fn target(world: &World, shape: &Shape) -> Result<Vec<(&'static str, String)>> {
+    let mut session = Session::new(&world.target, Identity::default());
+    let table = shape.name.to_uppercase();
+    let types = shape
+        .ddl
+        .split_once(" (")
+        .and_then(|(_, rest)| rest.split_once(", CONSTRAINT"))
+        .context("columns")?
+        .0;
+    let columns: Vec<String> = types.split(", [").map(column).collect::<Result<_>>()?;
+    let schema = format!("{TARGET_DATABASE}.{TARGET_SCHEMA}");
+    let statements = [
+        format!("CREATE TABLE {schema}.{table} ({})", columns.join(", ")),
+        format!("GRANT ALL ON TABLE {schema}.{table} TO ROLE LOADER"),
+    ];
+    for statement in statements {
+        for outcome in session.execute(&statement).await {
+            outcome.map_err(|error| anyhow::anyhow!("{statement}: {error}"))?;
+        }
+    }
+    let arguments =
+        ["token".to_owned(), world.socket().display().to_string(), world.users.broker.uid.to_string()];
+    let logs = world.dir.join("logs");
+    let program = world.dir.join("bench.bin");
+    copy_program(&std::env::current_exe()?, &program)?;
+    let ended =
+        Process::start("token", &program, &arguments, &[], world.users.loader, &logs)?.wait(PATIENCE).await?;
+    ensure!(ended.status.success(), "no token: {}", ended.output());
+    let ca = world.ca_file().display().to_string();
+    Ok(vec![
+        ("REQUESTS_CA_BUNDLE", ca.clone()),
+        ("SSL_CERT_FILE", ca),
+        ("HOME", world.dir.join("logs").display().to_string()),
+        ("SNOWFLAKE_URL", world.snowflake.url.clone()),
+        ("SNOWFLAKE_ACCOUNT", ACCOUNT.to_owned()),
+        ("SNOWFLAKE_USER", "SVC_LOADER".to_owned()),
+        ("SNOWFLAKE_ROLE", "LOADER".to_owned()),
+        ("SNOWFLAKE_WAREHOUSE", "LOAD_WH".to_owned()),
+        ("SNOWFLAKE_DATABASE", TARGET_DATABASE.to_owned()),
+        ("SNOWFLAKE_SCHEMA", TARGET_SCHEMA.to_owned()),
+        ("SNOWFLAKE_TOKEN", ended.stdout),
+        ("BENCH_TARGET", table),
+    ])
+}
+
+/// One column at the target.
+fn column(declared: &str) -> Result<String> {
+    let (name, ty) = declared.trim_start_matches('[').split_once("] ").context("a name and a type")?;
+    let word = ty.split([' ', '(']).next().unwrap_or(ty);
+    let ty = match word {
+        "bit" => "BOOLEAN",
+        "float" => "FLOAT",
+        "date" => "DATE",
+        "datetime2" => "TIMESTAMP_NTZ",
+        "varbinary" => "BINARY",
+        "char" | "varchar" | "nchar" | "nvarchar" => "VARCHAR",
+        "decimal" => return Ok(format!("{name} {}", ty.split(") ").next().unwrap_or(ty).to_owned() + ")")),
+        _ => "NUMBER(19,0)",
+    };
+    Ok(format!("{name} {ty}"))
 }
 
 fn script(client: Client) -> Result<PathBuf> {

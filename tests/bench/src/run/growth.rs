@@ -13,7 +13,7 @@ use nix::sys::{
     time::TimeValLike as _,
 };
 
-use super::{Wishes, stage};
+use super::{Aim, Part, Wishes, stage};
 use crate::{
     stats::{grouped, ratio},
     table::Table,
@@ -33,7 +33,7 @@ struct Run {
     peak_kib: u64,
 }
 
-pub(super) async fn measure(dir: &Path, wishes: &Wishes) -> Result<String> {
+pub(super) async fn measure(dir: &Path, wishes: &Wishes) -> Result<Part> {
     let mut table = Table::new(&[
         "rows",
         "seconds",
@@ -43,13 +43,14 @@ pub(super) async fn measure(dir: &Path, wishes: &Wishes) -> Result<String> {
         "peak MiB",
         "budget MiB",
     ]);
-    let mut first = None;
+    let (mut first, mut peak, mut growth) = (None, 0, f64::NAN);
     for size in SIZES {
         let rows = wishes.rows() * size;
         eprintln!("bench: the whole loader, {rows} rows");
         let run = run(&dir.join(size.to_string()), rows).await?;
         let each = run.seconds / run.rows as f64;
         let base = *first.get_or_insert(each);
+        (peak, growth) = (peak.max(run.peak_kib), each / base);
         table.row(vec![
             grouped(run.rows as f64),
             format!("{:.2}", run.seconds),
@@ -60,13 +61,29 @@ pub(super) async fn measure(dir: &Path, wishes: &Wishes) -> Result<String> {
             BUDGET_MIB.to_string(),
         ]);
     }
-    Ok(table.markdown())
+    let peak = peak as f64 / 1024.0;
+    let aims = vec![
+        Aim {
+            what: "the whole loader: peak memory, whatever the row count".to_owned(),
+            bound: format!("under {BUDGET_MIB} MiB"),
+            found: format!("{peak:.0} MiB"),
+            met: peak < BUDGET_MIB as f64,
+        },
+        Aim {
+            what: format!("the whole loader: time for a row at {} times the rows", SIZES[SIZES.len() - 1]),
+            bound: "1.25 of the first's (linear)".to_owned(),
+            found: format!("{growth:.2}"),
+            met: growth <= 1.25,
+        },
+    ];
+    let text = format!("### The whole loader against the number of rows\n\n{}", table.markdown());
+    Ok(Part { text, aims })
 }
 
 /// A world of its own for each size: nothing is left over from the one before.
 async fn run(dir: &Path, rows: u64) -> Result<Run> {
     let shapes = [tables::lineitem()];
-    let world = stage(dir, &shapes, |_| rows, Encrypt::Required).await?;
+    let (world, _) = stage(dir, &shapes, |_| rows, Encrypt::Required).await?;
     world.snowflake.counting().watch("LINEITEM");
     let broker = world.start_broker(&BrokerSetup::default()).await?;
     let outcome = load(&world, rows).await;
