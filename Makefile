@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: help packages build demo test chaos memory reference lint judges fmt clean
+.PHONY: help packages build demo test chaos memory bench reference lint judges fmt clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ chaos: packages ## 300 runs whose loader or broker is killed (-9) half-way; coun
 
 memory: packages ## 200 million narrow rows and values of 64 MiB within 256 MiB; prints the loader's peak (ROWS=200000000 PROFILE=release)
 	@tests/setup/memory.sh
+
+bench: packages ## The loader and the broker beside other tools (release; needs Python 3); writes docs/benchmarks.md (ROWS=1000000 QUICK=1)
+	@tests/setup/bench.sh
 
 judges: packages ## Third-party clients against the stand-ins (needs Python 3, Node, a JDK with Maven; installs into target/judges)
 	@tests/judges/run.sh

@@ -5,6 +5,7 @@
 //! Pages of (max) columns are cut at the row group's end only, when the batch that brought a large value is gone: the value
 //! then exists as page and as compressed page, and no third and fourth time. Such columns have no statistics, which
 //! would be whole values.
+//! There are no page indexes: COPY reads whole columns.
 //! Timestamps carry no zone (`isAdjustedToUTC` is false), so that Snowflake reads `TIMESTAMP_NTZ`.
 
 use std::{error::Error as _, io, path::PathBuf};
@@ -152,12 +153,15 @@ impl FileWriter {
     }
 }
 
-fn properties(schema: &SchemaRef) -> WriterProperties {
+/// How every file is written; the benchmark writes others' rows so too.
+pub fn properties(schema: &SchemaRef) -> WriterProperties {
     let level = ZstdLevel::try_new(1).unwrap_or_default();
     let mut properties = WriterProperties::builder()
         .set_created_by("keyferry".to_owned())
         .set_compression(Compression::ZSTD(level))
         .set_max_row_group_row_count(None)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_offset_index_disabled(true)
         .set_dictionary_enabled(false)
         .set_dictionary_page_size_limit(DICTIONARY_BYTES);
     for field in schema.fields() {

@@ -1,13 +1,14 @@
 //! A short-lived token with its expiry: the only type outside the messages that carries one.
 
-use std::{fmt, time::SystemTime};
+use std::{fmt, sync::Arc, time::SystemTime};
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
-/// A short-lived credential. It prints without its value and wipes itself when dropped.
+/// A short-lived credential. It prints without its value; copies of it share one value, which wipes itself when the last
+/// of them is dropped.
 #[derive(Clone)]
 pub struct Grant {
-    value: Zeroizing<Vec<u8>>,
+    value: Arc<Zeroizing<Vec<u8>>>,
     expires_at: SystemTime,
     generation: String,
 }
@@ -15,7 +16,7 @@ pub struct Grant {
 impl Grant {
     /// Wraps a token that ends at `expires_at`. `generation` names this very token without revealing it.
     pub fn new(value: Vec<u8>, expires_at: SystemTime, generation: impl Into<String>) -> Self {
-        Self { value: Zeroizing::new(value), expires_at, generation: generation.into() }
+        Self { value: Arc::new(Zeroizing::new(value)), expires_at, generation: generation.into() }
     }
 
     /// The token itself.
@@ -31,12 +32,6 @@ impl Grant {
     /// The name of this very token.
     pub fn generation(&self) -> &str {
         &self.generation
-    }
-}
-
-impl Drop for Grant {
-    fn drop(&mut self) {
-        self.value.zeroize();
     }
 }
 

@@ -79,6 +79,8 @@ pub struct Options {
     pub polling: snowflake::Polling,
     /// Whether there are a Kerberos user and a key pair for third-party clients.
     pub judges: bool,
+    /// What SQL Server answers to a client's wish for TLS.
+    pub encrypt: sqlserver::Encrypt,
 }
 
 impl Default for Options {
@@ -94,6 +96,8 @@ impl Default for Options {
             stage_credentials: Duration::from_secs(3600),
             polling: snowflake::Polling::default(),
             judges: false,
+            // As an installation without "Force Encryption": a client that asks for encryption gets it.
+            encrypt: sqlserver::Encrypt::Off,
         }
     }
 }
@@ -163,6 +167,7 @@ pub struct World {
     pub secrets: Secrets,
     private: Private,
     auditor_secret: String,
+    encrypt: sqlserver::Encrypt,
 }
 
 impl World {
@@ -201,7 +206,7 @@ impl World {
             entra.add_certificate(AUDITOR_APP, &judges::certificate(dir)?)?;
         }
         let source = Database::new(Dialect::SqlServer, SOURCE_DATABASE);
-        let sqlserver = start_sqlserver(dir, &authority, &kdc, &source).await?;
+        let sqlserver = start_sqlserver(dir, &authority, &kdc, &source, options.encrypt).await?;
         let target = Database::new(Dialect::Snowflake, TARGET_DATABASE);
         let snowflake = start_snowflake(&authority, &entra, &target, options, judges_key).await?;
 
@@ -227,6 +232,7 @@ impl World {
             secrets,
             private,
             auditor_secret,
+            encrypt: options.encrypt,
         })
     }
 
@@ -279,7 +285,8 @@ impl World {
         self.sqlserver.stop().await;
         tokio::time::sleep(down).await;
         let port = self.sqlserver.addr().port();
-        self.sqlserver = serve_sqlserver(&self.dir, &self.authority, port, &self.source).await?;
+        self.sqlserver =
+            serve_sqlserver(&self.dir, &self.authority, port, &self.source, self.encrypt).await?;
         Ok(())
     }
 
@@ -445,13 +452,14 @@ async fn start_sqlserver(
     authority: &Authority,
     kdc: &Kdc,
     database: &Arc<Database>,
+    encrypt: sqlserver::Encrypt,
 ) -> Result<sqlserver::Server> {
     // The service principal names the port, so the port is chosen first.
     let port = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
     let spn = format!("MSSQLSvc/localhost:{port}");
     kdc.add_service(&spn)?;
     kdc.export_keytab(&spn, &service_keytab(dir))?;
-    serve_sqlserver(dir, authority, port, database).await
+    serve_sqlserver(dir, authority, port, database, encrypt).await
 }
 
 async fn append(session: &mut Session, table: &Table, rows: &[Vec<Cell>]) -> Result<()> {
@@ -471,13 +479,13 @@ async fn serve_sqlserver(
     authority: &Authority,
     port: u16,
     database: &Arc<Database>,
+    encrypt: sqlserver::Encrypt,
 ) -> Result<sqlserver::Server> {
     let identity = authority.issue(&["localhost", "127.0.0.1"])?;
     let mut config =
         sqlserver::Config::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), Arc::clone(database));
     config.tls = Some(sqlserver::TlsIdentity { certificates: identity.chain, key: identity.key });
-    // As an installation without "Force Encryption": a client that asks for encryption gets it.
-    config.encrypt = sqlserver::Encrypt::Off;
+    config.encrypt = encrypt;
     config.logins = vec![sqlserver::SqlLogin::new(judges::LOGIN, judges::PASSWORD)];
     config.kerberos = Some(sqlserver::Kerberos {
         keytab: service_keytab(dir),
@@ -570,7 +578,8 @@ impl Drop for Private {
     }
 }
 
-fn value(cell: &Cell) -> Value {
+/// A generated cell as the evaluator holds it.
+pub fn value(cell: &Cell) -> Value {
     match cell {
         Cell::Null => Value::Null,
         Cell::Bool(value) => Value::Bool(*value),

@@ -10,16 +10,18 @@ use std::{
 use arrow_array::{
     Array, RecordBatch,
     cast::AsArray,
-    types::{Int16Type, Int32Type, Int64Type},
+    types::{Date32Type, Decimal128Type, Int16Type, Int32Type, Int64Type},
 };
 use arrow_schema::DataType;
 use bytes::Bytes;
-use keyferry_sql::{Column, DataType as SqlType, ResultSet, Row, Rows, SqlError, Value};
+use keyferry_sql::{Column, DataType as SqlType, Decimal, ResultSet, Row, Rows, SqlError, Value};
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 
 use crate::lexer::tokens;
 
 const BATCH_ROWS: usize = 16_384;
+/// Days from 0001-01-01 to 1970-01-01.
+const DAYS_TO_1970: i128 = 719_162;
 
 /// What the rows of a table add up to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,8 +30,11 @@ pub struct Counted {
     pub rows: u64,
     /// Row groups of the files.
     pub row_groups: u64,
-    /// By column: values that are not NULL, and their sum; of text and bytes, the sum of their lengths.
+    /// By column: values that are not NULL, and their sum; of text and bytes, the sum of their lengths; of dates, of
+    /// their days since 0001-01-01; of decimals, in units of their last digit.
     pub columns: BTreeMap<String, (u64, i128)>,
+    /// Of decimal columns, the digits after the point.
+    pub scales: BTreeMap<String, u8>,
 }
 
 /// The tables that are counted, by the beginning of their names.
@@ -91,12 +96,15 @@ impl Counting {
             return None;
         }
         let items = items(&sql[all.get(1)?.start..all.get(from)?.start]);
-        let row: Option<Vec<Value>> = items.iter().map(|item| counted.item(item)).collect();
+        let found: Vec<(Value, u8)> = items.iter().map(|item| counted.item(item)).collect::<Option<_>>()?;
         let columns = items
             .iter()
-            .map(|item| Column::new(item, SqlType::Number { precision: 38, scale: 0 }, true))
+            .zip(&found)
+            .map(|(item, (_, scale))| {
+                Column::new(item, SqlType::Number { precision: 38, scale: *scale }, true)
+            })
             .collect();
-        let row: Row = row?.into();
+        let row: Row = found.into_iter().map(|(value, _)| value).collect();
         Some(Answered::Rows(ResultSet { columns, rows: Rows::from_vec(vec![row]) }))
     }
 
@@ -122,11 +130,12 @@ impl Counted {
             mine.0 += values;
             mine.1 += sum;
         }
+        self.scales.extend(other.scales.iter().map(|(name, scale)| (name.clone(), *scale)));
     }
 
-    /// `COUNT(*)`, `COUNT("C")`, `SUM("C")` and `SUM(OCTET_LENGTH("C"))`; nothing else is known.
-    fn item(&self, item: &str) -> Option<Value> {
-        let number = |value: i128| Some(Value::number(value));
+    /// `COUNT(*)`, `COUNT("C")`, `SUM("C")`, `SUM(OCTET_LENGTH("C"))` and the sum of days; nothing else is known.
+    fn item(&self, item: &str) -> Option<(Value, u8)> {
+        let number = |value: i128| Some((Value::number(value), 0));
         if item == "COUNT(*)" {
             return number(self.rows.into());
         }
@@ -138,7 +147,13 @@ impl Counted {
         if let Some((values, _)) = inside("COUNT(\"", "\")") {
             return number(values.into());
         }
-        let (_, sum) = inside("SUM(\"", "\")").or_else(|| inside("SUM(OCTET_LENGTH(\"", "\"))"))?;
+        if let Some((_, sum)) = inside("SUM(\"", "\")") {
+            let name = item.trim_start_matches("SUM(\"").trim_end_matches("\")");
+            let scale = self.scales.get(name).copied().unwrap_or(0);
+            return Some((Value::Decimal(Decimal::new(sum, scale)), scale));
+        }
+        let (_, sum) = inside("SUM(OCTET_LENGTH(\"", "\"))")
+            .or_else(|| inside("SUM(DATEDIFF('day', '0001-01-01'::DATE, \"", "\"))"))?;
         number(sum)
     }
 }
@@ -209,6 +224,16 @@ fn add_batch(counted: &mut Counted, batch: &RecordBatch) -> Result<(), String> {
             DataType::Binary => {
                 array.as_binary::<i32>().iter().flatten().map(|bytes| bytes.len() as i128).sum()
             }
+            DataType::Date32 => array
+                .as_primitive::<Date32Type>()
+                .iter()
+                .flatten()
+                .map(|day| i128::from(day) + DAYS_TO_1970)
+                .sum(),
+            DataType::Decimal128(_, scale) => {
+                counted.scales.insert(field.name().clone(), u8::try_from(*scale).unwrap_or(0));
+                array.as_primitive::<Decimal128Type>().iter().flatten().sum()
+            }
             other => {
                 return Err(format!("column {} has the type {other}, which is not counted", field.name()));
             }
@@ -240,6 +265,7 @@ mod tests {
         assert!(answered(
             "SELECT COUNT(*), COUNT(\"ID\"), SUM(\"ID\"), SUM(OCTET_LENGTH(\"D\")) FROM D.S.\"T\""
         ));
+        assert!(answered("SELECT SUM(DATEDIFF('day', '0001-01-01'::DATE, \"DAY\")) FROM D.S.T"));
         assert!(!answered("SELECT MAX(\"ID\") FROM D.S.\"T\""));
         assert!(!answered("SELECT COUNT(*) FROM D.S.\"OTHER\""));
     }

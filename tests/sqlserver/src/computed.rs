@@ -4,13 +4,40 @@
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use keyferry_sql::ResultSet;
+use keyferry_sql::{Column, ResultSet, Row, SqlError};
+
+use crate::rows::RowWriter;
 
 /// Knows the answer to some batches.
 pub trait Answers: Send + Sync {
     /// The result of this batch, if it is about a computed table; anything else goes to the evaluator. Rows are asked
     /// for one by one as they are sent.
     fn answer(&self, sql: &str) -> Option<ResultSet>;
+
+    /// The same with rows that are encoded already, for who wants more rows in a second than an encoder makes. Asked
+    /// first.
+    fn encoded(&self, _sql: &str) -> Option<Encoded> {
+        None
+    }
+}
+
+/// A result whose rows are encoded already.
+pub struct Encoded {
+    /// The columns, in order.
+    pub columns: Vec<Column>,
+    /// Appends the tokens of some more rows, about 64 KiB, and says how many rows; 0 at the end.
+    pub more: Box<dyn FnMut(&mut Vec<u8>) -> u64 + Send>,
+}
+
+/// The tokens of these rows, one behind the other, and where each begins: what [`Encoded`] is made of.
+pub fn encode(columns: &[Column], rows: &[Row]) -> Result<(Vec<u8>, Vec<usize>), SqlError> {
+    let writer = RowWriter::begin(columns.to_vec(), &mut Vec::new())?;
+    let (mut tokens, mut starts) = (Vec::new(), Vec::with_capacity(rows.len()));
+    for row in rows {
+        starts.push(tokens.len());
+        writer.put(row, &mut tokens)?;
+    }
+    Ok((tokens, starts))
 }
 
 /// Whom to ask first. Clones share it, and it can be set while the server runs.
@@ -24,8 +51,15 @@ impl Computed {
     }
 
     pub(crate) fn answer(&self, sql: &str) -> Option<ResultSet> {
-        let answers = self.0.read().unwrap_or_else(PoisonError::into_inner).clone()?;
-        answers.answer(sql)
+        self.answers()?.answer(sql)
+    }
+
+    pub(crate) fn encoded(&self, sql: &str) -> Option<Encoded> {
+        self.answers()?.encoded(sql)
+    }
+
+    fn answers(&self) -> Option<Arc<dyn Answers>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::answer::{Answer, Ended};
 use crate::bulk;
+use crate::computed::Encoded;
 use crate::outgoing::Outgoing;
 use crate::packet::{Message, Reader, WireError, kind};
 use crate::procedures::{Action, Prepared};
@@ -179,7 +180,9 @@ impl Requests {
             return Ok(Ended::Complete);
         }
         let before = self.session.transaction_id();
+        let encoded = self.shared.config.computed.encoded(sql);
         let executed = match self.shared.config.computed.answer(sql) {
+            _ if encoded.is_some() => Executed::Outcomes(Vec::new()),
             Some(result) => Executed::Outcomes(vec![Ok(Outcome::Rows(result))]),
             None => self.execute(sql, &[], received).await,
         };
@@ -190,7 +193,10 @@ impl Requests {
         let last = last_transaction_verb(&outcomes);
         let shared = self.shared.clone();
         let mut answer = Answer::new(out, received, &shared, sql, DoneKind::Done);
-        let ended = answer.outcomes(outcomes, &mut self.session).await?;
+        let ended = match encoded {
+            Some(encoded) => answer.encoded(encoded, &mut self.session).await?,
+            None => answer.outcomes(outcomes, &mut self.session).await?,
+        };
         if matches!(ended, Ended::Cancelled | Ended::Gone) {
             return Ok(ended);
         }
@@ -232,7 +238,7 @@ impl Requests {
             Err(error) => Action::Refused(error),
         };
         let Some(done) = self.act(action, received).await else { return Ok(Ended::Gone) };
-        let Acted { statement, executed, status, outputs, handle } = done;
+        let Acted { statement, encoded, executed, status, outputs, handle } = done;
         let outcomes = match executed {
             Executed::Outcomes(outcomes) => outcomes,
             Executed::Stopped(ended) => return Ok(ended),
@@ -240,7 +246,10 @@ impl Requests {
         let verb = last_transaction_verb(&outcomes);
         let shared = self.shared.clone();
         let mut answer = Answer::new(out, received, &shared, &statement, DoneKind::InProc);
-        let ended = answer.outcomes(outcomes, &mut self.session).await?;
+        let ended = match encoded {
+            Some(encoded) => answer.encoded(encoded, &mut self.session).await?,
+            None => answer.outcomes(outcomes, &mut self.session).await?,
+        };
         if matches!(ended, Ended::Cancelled | Ended::Gone) {
             return Ok(ended);
         }
@@ -268,6 +277,7 @@ impl Requests {
     async fn act(&mut self, action: Action, received: &mut mpsc::Receiver<Message>) -> Option<Acted> {
         let mut acted = Acted {
             statement: String::new(),
+            encoded: None,
             executed: Executed::Outcomes(Vec::new()),
             status: None,
             outputs: Vec::new(),
@@ -275,6 +285,13 @@ impl Requests {
         };
         match action {
             Action::Run { sql, declared, parameters, handle, outputs } => {
+                if parameters.is_empty() {
+                    acted.encoded = self.shared.config.computed.encoded(&sql);
+                }
+                if acted.encoded.is_some() {
+                    (acted.statement, acted.handle) = (sql, handle);
+                    return Some(acted);
+                }
                 acted.executed = match self.session.bind_declared(&declared, &sql, parameters) {
                     Ok(parameters) => self.execute(&sql, &parameters, received).await,
                     Err(error) => Executed::Outcomes(vec![Err(error)]),
@@ -314,6 +331,8 @@ impl Requests {
 struct Acted {
     /// The text that faults are matched against.
     statement: String,
+    /// Rows that are there already, instead of an execution.
+    encoded: Option<Encoded>,
     executed: Executed,
     /// RETURN's code, of a procedure of the database.
     status: Option<i32>,

@@ -192,7 +192,8 @@ fn orders(scale: f64) -> Table {
     Table::new("orders", &columns, "[o_orderkey]", rows.collect())
 }
 
-fn lineitem(scale: f64) -> Table {
+/// LINEITEM alone.
+pub fn lineitem(scale: f64) -> Table {
     let columns = [
         ("l_orderkey", "bigint NOT NULL"),
         ("l_partkey", "int NOT NULL"),

@@ -95,6 +95,8 @@ pub struct PipelineSetup {
     pub role: String,
     /// The socket, when not the world's.
     pub socket: Option<PathBuf>,
+    /// `source.encrypt`.
+    pub encrypt: String,
     /// Further keys of `source`.
     pub source: String,
     /// Seconds for which work that fails in passing is tried again.
@@ -109,6 +111,7 @@ impl Default for PipelineSetup {
             pipeline: "sales-nightly".to_owned(),
             role: "LOADER".to_owned(),
             socket: None,
+            encrypt: "required".to_owned(),
             source: String::new(),
             patience: 5,
         }
@@ -143,7 +146,7 @@ impl PipelineSetup {
         format!(
             "pipeline: {pipeline}\n\
              broker: {{ socket: {socket}, server_uid: {uid} }}\n\
-             source: {{ database: {SOURCE_DATABASE}, grant: sales-sql, encrypt: required, ca_file: {ca}{source} }}\n\
+             source: {{ database: {SOURCE_DATABASE}, grant: sales-sql, encrypt: {encrypt}, ca_file: {ca}{source} }}\n\
              target:\n  grant: analytics\n  role: {role}\n  warehouse: LOAD_WH\n  database: {TARGET_DATABASE}\n  schema: {TARGET_SCHEMA}\n  \
              ca_file: {ca}\n  stage_endpoint_allow: [\"{objects}\"]\n\
              limits: {{ {limits}, patience_seconds: {patience}, spool_dir: {spool} }}\n\
@@ -151,6 +154,7 @@ impl PipelineSetup {
             pipeline = self.pipeline,
             socket = socket.display(),
             uid = world.users.broker.uid,
+            encrypt = self.encrypt,
             source = self.source,
             role = self.role,
             objects = world.snowflake.objects_addr,

@@ -7,7 +7,7 @@ use sqlparser::ast::{self, Expr as Ast, Statement};
 use crate::{
     error::{Effect, SqlError},
     outcome::{Context, Outcome, ResultSet, Verb},
-    script::Step,
+    script::{self, Line, Step},
     session::{Answers, Isolation, Session, flow::Flow},
     types::{DataType, Dialect},
     value::Value,
