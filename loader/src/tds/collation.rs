@@ -248,17 +248,7 @@ pub(super) fn append_utf16(bytes: &[u8], out: &mut Vec<u8>) -> bool {
         out.extend(pairs.iter().map(|pair| pair[0]));
         return true;
     }
-    let start = out.len();
-    out.reserve(pairs.len() * 3);
-    let mut utf8 = [0; 4];
-    for unit in char::decode_utf16(pairs.iter().map(|pair| u16::from_le_bytes(*pair))) {
-        let Ok(c) = unit else {
-            out.truncate(start);
-            return false;
-        };
-        out.extend_from_slice(c.encode_utf8(&mut utf8).as_bytes());
-    }
-    true
+    append_decoded(encoding_rs::UTF_16LE, bytes, out)
 }
 
 /// IBM's page of the first PCs, upper half.

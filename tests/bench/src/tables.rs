@@ -52,7 +52,7 @@ fn shape(
     name: &'static str,
     title: &'static str,
     columns: &[(&str, &str)],
-    rows: Vec<Vec<Cell>>,
+    rows: &[Vec<Cell>],
     share: f64,
     longest: usize,
 ) -> Shape {
@@ -107,11 +107,11 @@ fn nulls() -> Shape {
             _ => Cell::Text(words(&mut random, 20, true)),
         }
     };
-    let rows = (0..60_000)
+    let rows: Vec<Vec<Cell>> = (0..60_000)
         .map(|id| std::iter::once(Cell::Int(id)).chain((0..20).map(&mut cell)).collect())
         .collect();
     let columns: Vec<(&str, &str)> = columns.iter().map(|(name, ty)| (name.as_str(), ty.as_str())).collect();
-    shape("nulls", "NULL-heavy: 20 nullable columns of ten types, 80% NULL", &columns, rows, 1.0, 80)
+    shape("nulls", "NULL-heavy: 20 nullable columns of ten types, 80% NULL", &columns, &rows, 1.0, 80)
 }
 
 /// Eight columns of text of some hundred characters, half of them Unicode beyond ASCII.
@@ -127,7 +127,7 @@ fn wide() -> Shape {
         ("g", "nvarchar(500) NULL"),
     ];
     let mut random = fastrand::Rng::with_seed(21);
-    let rows = (0..10_000)
+    let rows: Vec<Vec<Cell>> = (0..10_000)
         .map(|id| {
             let mut text = |most: usize, beyond| {
                 let length = random.usize(most / 4..most);
@@ -149,7 +149,7 @@ fn wide() -> Shape {
         "wide",
         "wide text: 7 columns of about 200 characters, three beyond ASCII",
         &columns,
-        rows,
+        &rows,
         0.2,
         2000,
     )
@@ -164,7 +164,7 @@ fn documents() -> Shape {
         ("picture", "varbinary(max) NULL"),
     ];
     let mut random = fastrand::Rng::with_seed(22);
-    let rows = (0..200)
+    let rows: Vec<Vec<Cell>> = (0..200)
         .map(|id| {
             let (body, note) = (random.usize(2_000..32_000), random.usize(1_000..16_000));
             let mut picture = vec![0; random.usize(8_000..128_000)];
@@ -177,7 +177,7 @@ fn documents() -> Shape {
             ]
         })
         .collect();
-    shape("documents", "LOB: (max) columns, 2 to 128 KiB a value", &columns, rows, 0.005, 131_072)
+    shape("documents", "LOB: (max) columns, 2 to 128 KiB a value", &columns, &rows, 0.005, 131_072)
 }
 
 /// Text of about so many characters.

@@ -21,12 +21,15 @@ pub trait Answers: Send + Sync {
     }
 }
 
+/// Appends the tokens of some more rows, and says how many rows; 0 at the end.
+pub type MoreRows = Box<dyn FnMut(&mut Vec<u8>) -> u64 + Send>;
+
 /// A result whose rows are encoded already.
 pub struct Encoded {
     /// The columns, in order.
     pub columns: Vec<Column>,
-    /// Appends the tokens of some more rows, about 64 KiB, and says how many rows; 0 at the end.
-    pub more: Box<dyn FnMut(&mut Vec<u8>) -> u64 + Send>,
+    /// The rows, some 64 KiB at a time.
+    pub more: MoreRows,
 }
 
 /// The tokens of these rows, one behind the other, and where each begins: what [`Encoded`] is made of.

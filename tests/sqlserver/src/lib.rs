@@ -47,7 +47,7 @@ mod transport;
 mod types;
 mod values;
 
-pub use computed::{Answers, Computed, Encoded, encode};
+pub use computed::{Answers, Computed, Encoded, MoreRows, encode};
 pub use config::{Config, Encrypt, Kerberos, SqlLogin, TlsIdentity};
 pub use faults::{Armed, Fault, Faults, When};
 pub use server::{Server, StartError, Stats};

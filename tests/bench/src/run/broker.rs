@@ -191,11 +191,13 @@ async fn at(dir: &Path, wishes: &Wishes, place: &str, found: &mut Found) -> Resu
         let _ = writeln!(
             found.text,
             "Broker: ready {:.0} ms after its start; resident {:.1} MiB before the first call, {:.1} MiB after all of these, \
-             {:.1} MiB at its peak.\n",
+             {:.1} MiB at its peak. Of what is resident {:.1} MiB are its own (anonymous) memory; the rest are mapped pages of the \
+             program and of libraries, which the kernel shares and can drop.\n",
             ready.as_secs_f64() * 1e3,
             mib(idle),
             mib(status_kib(&pid, "VmRSS:")?),
             mib(peak_kib(&pid)?),
+            mib(status_kib(&pid, "RssAnon:")?),
         );
     } else {
         found.aims.push(Aim {
