@@ -1,8 +1,19 @@
 # SQL Server's clients against the SQL Server stand-in. Sourced by run.sh.
 # shellcheck shell=bash
-judge tiberius "SQL Server, our reader" cargo test --locked --workspace --features "$features" --test e2e -- tiberius
-
 folder=$PWD/tests/judges/sqlserver
+cases="cargo test --locked --workspace --features $features --test"
+judge tiberius "SQL Server, our reader" bash -c "$cases e2e -- tiberius && $cases wire -- kerberos"
+
+# Microsoft's ODBC driver comes in a wheel; pyodbc needs unixODBC's manager beside it.
+if packages unixodbc freetds-bin && venv odbc "$folder/requirements-odbc.txt"; then
+    python=$PWD/$judges/venvs/odbc/bin/python
+    judge mssql-python "SQL Server" "$worlds" --judge "$python" "$folder/odbc_mssql_python.py"
+    judge pyodbc "SQL Server" "$worlds" --judge "$python" "$folder/odbc_pyodbc.py"
+    judge tsql "SQL Server" "$worlds" --judge python3 "$folder/tsql_judge.py"
+else
+    for client in mssql-python pyodbc tsql; do skipped "$client" "could not be installed"; done
+fi
+
 if venv sqlserver-clients "$folder/requirements-clients.txt"; then
     python=$PWD/$judges/venvs/sqlserver-clients/bin/python
     judge pymssql "SQL Server" "$worlds" --judge "$python" "$folder/pymssql_judge.py"

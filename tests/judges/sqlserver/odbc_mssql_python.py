@@ -138,5 +138,7 @@ if __name__ == "__main__":
         except Exception as error:  # a judge goes on after whatever its client raises
             judge.miss(part.__name__, "all of it", repr(error))
     connection = connect(autocommit=True)
-    run_cases(judge, "mp", run, line=False)
+    # The seventh digit is judged above, and each sql_variant by itself: mssql-python sizes its buffer for one by the
+    # value of the row before.
+    run_cases(judge, "mp", run, leave_out={"100ns", "variant"})
     judge.exit()

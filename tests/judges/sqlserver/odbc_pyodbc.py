@@ -17,6 +17,10 @@ from common import DATABASE, HOST, LOGIN, PASSWORD, PORT, Judge, run_cases
 judge = Judge()
 pyodbc.pooling = False
 SQL_LOGIN = f"UID={LOGIN};PWD={PASSWORD}"
+NULL_VARIANT = (
+    "pyodbc's GetData_SqlVariant calls SQLGetData “with a data length of 0”, does not look at its indicator and goes on to "
+    "“Get the SQL_CA_SS_VARIANT_TYPE field”: https://github.com/mkleehammer/pyodbc/pull/1354"
+)
 KERBEROS = f"Trusted_Connection=yes;ServerSPN={os.environ['SQLSERVER_SPN']}"
 
 
@@ -162,14 +166,21 @@ def variants(connection, column):
         base = cursor.execute(f"SELECT CAST(SQL_VARIANT_PROPERTY(v, 'BaseType') AS nvarchar(40)) FROM {table} WHERE id = {row}").fetchval()
         judge.same("types", f"sql_variant of {label}: its base type", base, {"wide": "decimal"}.get(label, label))
     found, kept = [], []
-    for row, case in enumerate([["NULL", None, None], *column["values"]]):
+    null, beside = cursor.execute(f"SELECT v, w FROM {table} WHERE id = 0").fetchone()
+    if null == "":
+        judge.vendor("types", "NULL in a sql_variant is read as an empty text, which mssql-python reads as None", NULL_VARIANT)
+    found.append([None if null == "" else null, beside])
+    for row, case in enumerate(column["values"], start=1):
         try:
-            found.append(cursor.execute(f"SELECT v, w FROM {table} WHERE id = {row}").fetchone())
+            cells = cursor.execute(f"SELECT v, w FROM {table} WHERE id = {row}").fetchone()
+            read = {"time": time_of(6), "datetimeoffset": offset_of(6)}.get(case[0])
+            # pyodbc gives these two as the driver's structures.
+            found.append([read(cell) if read and isinstance(cell, bytes) else cell for cell in cells])
             kept.append(case)
         except pyodbc.ProgrammingError as error:
             judge.vendor("types", f"sql_variant of {case[0]}", f"pyodbc's own words: {error.args[0]}")
             cursor = connection.cursor()
-    matrix_odbc.compare(judge, {**column, "values": kept[1:]}, found)
+    matrix_odbc.compare(judge, {**column, "values": kept}, found)
     cursor.execute(f"DROP TABLE {table}")
 
 
@@ -352,5 +363,5 @@ if __name__ == "__main__":
         except Exception as error:
             judge.miss(part.__name__, "all of it", repr(error))
     connection = connect(autocommit=True)
-    run_cases(judge, "po", run, leave_out={"100ns", "offset", "variant"}, line=False)
+    run_cases(judge, "po", run, leave_out={"100ns", "offset", "variant"})
     judge.exit()

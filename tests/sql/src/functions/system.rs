@@ -388,13 +388,16 @@ fn mssql(binder: &Binder<'_>, name: &str, arguments: &mut Arguments) -> Result<O
             "arithabort" | "numeric_roundabort" => int(0),
             _ => Typed::constant(Value::Null, DataType::Int),
         },
-        "SQL_VARIANT_PROPERTY" => {
+        "SQL_VARIANT_PROPERTY" if list.len() == 2 => {
             let name = name_type(binder);
+            // A value of any other type becomes a sql_variant of that type.
+            let own = list[0].ty.clone();
             binder.strict(list, DataType::SqlVariant, move |values| {
-                let (Value::Typed(typed), Value::Text(property)) = (&values[0], &values[1]) else {
-                    return Ok(Value::Null);
+                let Value::Text(property) = &values[1] else { return Ok(Value::Null) };
+                let (ty, value) = match &values[0] {
+                    Value::Typed(typed) => (&typed.0, &typed.1),
+                    plain => (&own, plain),
                 };
-                let (ty, value) = typed.as_ref();
                 Ok(variant_property(ty, value, &property.lossy().to_lowercase(), &name))
             })
         }

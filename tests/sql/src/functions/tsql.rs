@@ -125,39 +125,8 @@ pub(crate) fn call(
         }),
         "DATETIMEFROMPARTS" | "DATETIME2FROMPARTS" | "SMALLDATETIMEFROMPARTS" | "TIMEFROMPARTS"
         | "DATETIMEOFFSETFROMPARTS" => return from_parts(binder, name, arguments),
-        "SQL_VARIANT_PROPERTY" => take(arguments, 2..=2).map(|list| {
-            let ty = list[0].ty.clone();
-            binder.strict(list, DataType::SqlVariant, move |values| {
-                let (of, value) = match &values[0] {
-                    Value::Typed(inner) => (inner.0.clone(), inner.1.clone()),
-                    other => (ty.clone(), other.clone()),
-                };
-                Ok(property(&of, &value, &shown(&values[1]).to_lowercase()))
-            })
-        }),
         _ => None,
     })
-}
-
-fn property(ty: &DataType, value: &Value, wanted: &str) -> Value {
-    let whole = |value: i64| Value::Typed(std::sync::Arc::new((DataType::Int, Value::Int(value))));
-    let text = |text: &str| {
-        let collation = crate::collation::Collation::default();
-        let ty = DataType::NVarChar { length: Length::Fixed(128), collation };
-        Value::Typed(std::sync::Arc::new((ty, Value::text(text))))
-    };
-    match wanted {
-        "basetype" => text(ty.name()),
-        "precision" => ty.precision_scale().map_or(Value::Null, |(precision, _)| whole(i64::from(precision))),
-        "scale" => ty.precision_scale().map_or(Value::Null, |(_, scale)| whole(i64::from(scale))),
-        "collation" => ty.collation().map_or(Value::Null, |collation| text(&collation.to_string())),
-        "maxlength" | "totalbytes" => match value {
-            Value::Text(text) => whole(text.lossy().len() as i64),
-            Value::Bytes(bytes) => whole(bytes.len() as i64),
-            _ => Value::Null,
-        },
-        _ => Value::Null,
-    }
 }
 
 /// `0` where the argument is NULL: the function itself never is.

@@ -160,11 +160,19 @@ pub(super) fn found(message: &str) -> Option<(&str, u64)> {
 /// The first reserved word that stands where only a name or a value may, with its line.
 pub(super) fn misplaced(tokens: &[TokenWithSpan]) -> Option<(u64, String)> {
     let mut last = String::new();
+    // The words of a privilege are no statement: GRANT SELECT ON.
+    let mut granting = false;
     for token in tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))) {
         let word = super::word(&token.token).unwrap_or_default();
         // FETCH NEXT FROM and `IS [NOT] DISTINCT FROM` end with a FROM that opens no clause; a word between
         // BEGIN … AND has its value before it. Only what follows directly is judged.
-        if OPENERS.contains(&last.as_str()) && CLAUSES.contains(&word.as_str()) {
+        match word.as_str() {
+            "GRANT" | "DENY" | "REVOKE" => granting = true,
+            "TO" => granting = false,
+            _ if token.token == Token::SemiColon => granting = false,
+            _ => {}
+        }
+        if !granting && OPENERS.contains(&last.as_str()) && CLAUSES.contains(&word.as_str()) {
             let shown = token.token.to_string();
             return Some((token.span.start.line, shown));
         }
