@@ -3,9 +3,8 @@
 //! zstd at level 1. A dictionary for text columns only: codes, names and flags repeat, and text that does not outgrows
 //! the dictionary page early and falls back; numbers, times and binary values rarely repeat enough to pay for it.
 //! Pages of (max) columns are cut at the row group's end only, when the batch that brought a large value is gone: the value
-//! then exists as page and as compressed page, and no third and fourth time. Such columns have no statistics, which
-//! would be whole values.
-//! There are no page indexes: COPY reads whole columns.
+//! then exists as page and as compressed page, and no third and fourth time.
+//! There are neither statistics nor page indexes: COPY reads whole files.
 //! Timestamps carry no zone (`isAdjustedToUTC` is false), so that Snowflake reads `TIMESTAMP_NTZ`.
 
 use std::{error::Error as _, io, path::PathBuf};
@@ -160,7 +159,7 @@ pub fn properties(schema: &SchemaRef) -> WriterProperties {
         .set_created_by("keyferry".to_owned())
         .set_compression(Compression::ZSTD(level))
         .set_max_row_group_row_count(None)
-        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_statistics_enabled(EnabledStatistics::None)
         .set_offset_index_disabled(true)
         .set_dictionary_enabled(false)
         .set_dictionary_page_size_limit(DICTIONARY_BYTES);
@@ -169,7 +168,6 @@ pub fn properties(schema: &SchemaRef) -> WriterProperties {
         properties = match field.data_type() {
             DataType::Utf8 => properties.set_column_dictionary_enabled(path, true),
             DataType::LargeUtf8 | DataType::LargeBinary => properties
-                .set_column_statistics_enabled(path.clone(), EnabledStatistics::None)
                 .set_column_data_page_row_count_limit(path.clone(), NEVER)
                 .set_column_data_page_size_limit(path, NEVER),
             _ => properties,

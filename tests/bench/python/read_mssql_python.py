@@ -8,7 +8,7 @@ import pyarrow  # noqa: F401
 import pyarrow.parquet  # noqa: F401
 
 wanted = common.arguments()
-connection = mssql_python.connect(common.server(wanted) + ";TrustServerCertificate=yes")
+connection = mssql_python.connect(common.server(wanted))
 cursor = connection.cursor()
 sink = common.Sink(wanted)
 meter = common.Meter()

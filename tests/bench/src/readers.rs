@@ -6,7 +6,7 @@ mod ours;
 use std::{fs::File, path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
-use arrow_array::RecordBatch;
+use arrow_array::{Array as _, RecordBatch};
 use arrow_schema::SchemaRef;
 use clap::Args;
 use parquet::arrow::{ArrowWriter, arrow_writer::ArrowWriterOptions};
@@ -61,44 +61,38 @@ pub async fn read(reading: &Reading) -> Result<()> {
 }
 
 /// Where batches go: into a file, or nowhere.
-pub struct Sink(Option<(ArrowWriter<File>, PathBuf)>);
+pub struct Sink(Option<(ArrowWriter<File>, PathBuf)>, Vec<u64>);
 
 impl Sink {
     /// Opens the file if there is to be one.
     pub fn open(schema: &SchemaRef, out: Option<&PathBuf>) -> Result<Self> {
-        let Some(path) = out else { return Ok(Self(None)) };
+        let Some(path) = out else { return Ok(Self(None, Vec::new())) };
         let options = ArrowWriterOptions::new()
             .with_properties(keyferry_loader::encode::properties(schema))
             .with_skip_arrow_metadata(true);
         let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
         let writer = ArrowWriter::try_new_with_options(file, Arc::clone(schema), options)?;
-        Ok(Self(Some((writer, path.clone()))))
+        Ok(Self(Some((writer, path.clone())), vec![0; schema.fields().len()]))
     }
 
     /// Takes a batch; it becomes a row group.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         if let Some((writer, _)) = &mut self.0 {
+            for (count, column) in self.1.iter_mut().zip(batch.columns()) {
+                *count += column.null_count() as u64;
+            }
             writer.write(batch)?;
             writer.flush()?;
         }
         Ok(())
     }
 
-    /// Writes the footer; the file's size and its NULLs by column.
+    /// Writes the footer; the file's size and the NULLs by column.
     pub fn close(self, measured: &mut Measured) -> Result<()> {
         let Some((writer, path)) = self.0 else { return Ok(()) };
-        let footer = writer.close()?;
+        writer.close()?;
         measured.file_bytes = std::fs::metadata(path)?.len();
-        let columns = footer.file_metadata().schema_descr().num_columns();
-        measured.nulls = vec![0; columns];
-        for group in footer.row_groups() {
-            for (count, column) in measured.nulls.iter_mut().zip(group.columns()) {
-                *count += column
-                    .statistics()
-                    .and_then(parquet::file::statistics::Statistics::null_count_opt)
-                    .unwrap_or(0);
-            }
-        }
+        measured.nulls = self.1;
         Ok(())
     }
 }

@@ -27,7 +27,7 @@ pub struct Measured {
     /// Bytes that came over the socket, where the client knows.
     #[serde(default)]
     pub wire_bytes: u64,
-    /// NULLs by column, as the file's footer has them: what makes clients' work comparable.
+    /// NULLs by column, as they went into the file: what makes clients' work comparable.
     #[serde(default)]
     pub nulls: Vec<u64>,
     /// Names and versions.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fs::File, sync::Arc, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 use arrow_array::{
-    ArrayRef, RecordBatch,
+    Array as _, ArrayRef, RecordBatch,
     builder::{
         BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int16Builder,
         Int32Builder, Int64Builder, LargeBinaryBuilder, LargeStringBuilder, StringBuilder,
@@ -126,7 +126,7 @@ fn properties(schema: &Schema) -> WriterProperties {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
         .set_max_row_group_row_count(None)
-        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_statistics_enabled(EnabledStatistics::None)
         .set_offset_index_disabled(true)
         .set_dictionary_enabled(false)
         .set_dictionary_page_size_limit(256 * 1024);
@@ -134,28 +134,28 @@ fn properties(schema: &Schema) -> WriterProperties {
         let path = ColumnPath::new(vec![field.name().clone()]);
         properties = match field.data_type() {
             DataType::Utf8 => properties.set_column_dictionary_enabled(path, true),
-            DataType::LargeUtf8 | DataType::LargeBinary => {
-                properties.set_column_statistics_enabled(path, EnabledStatistics::None)
-            }
             _ => properties,
         };
     }
     properties.build()
 }
 
-pub struct Sink(Option<(ArrowWriter<File>, String)>);
+pub struct Sink(Option<(ArrowWriter<File>, String)>, Vec<u64>);
 
 impl Sink {
     pub fn open(schema: &SchemaRef, out: Option<&String>) -> Result<Self> {
-        let Some(path) = out else { return Ok(Self(None)) };
+        let Some(path) = out else { return Ok(Self(None, Vec::new())) };
         let options =
             ArrowWriterOptions::new().with_properties(properties(schema)).with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(File::create(path)?, Arc::clone(schema), options)?;
-        Ok(Self(Some((writer, path.clone()))))
+        Ok(Self(Some((writer, path.clone())), vec![0; schema.fields().len()]))
     }
 
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         if let Some((writer, _)) = &mut self.0 {
+            for (count, column) in self.1.iter_mut().zip(batch.columns()) {
+                *count += column.null_count() as u64;
+            }
             writer.write(batch)?;
             writer.flush()?;
         }
@@ -164,14 +164,8 @@ impl Sink {
 
     pub fn close(self) -> Result<(u64, Vec<u64>)> {
         let Some((writer, path)) = self.0 else { return Ok((0, Vec::new())) };
-        let footer = writer.close()?;
-        let mut nulls = vec![0; footer.file_metadata().schema_descr().num_columns()];
-        for group in footer.row_groups() {
-            for (count, column) in nulls.iter_mut().zip(group.columns()) {
-                *count += column.statistics().and_then(|found| found.null_count_opt()).unwrap_or(0);
-            }
-        }
-        Ok((std::fs::metadata(path)?.len(), nulls))
+        writer.close()?;
+        Ok((std::fs::metadata(path)?.len(), self.1))
     }
 }
 
