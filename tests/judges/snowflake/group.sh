@@ -16,7 +16,7 @@ install adbc-driver-snowflake venv adbc-snowflake "$snowflake/requirements-adbc.
 install snowflake-sdk npm_install snowflake-sdk "$snowflake/node"
 install snowflake-jdbc maven_jars snowflake-jdbc "$snowflake/jdbc"
 install snowflake-api snowflake_api
-[[ " ${ready[*]} " != *" snowflake-connector-python-4 "* ]] || ready+=(loaded-files-and-duckdb)
+[[ " ${ready[*]} " != *" snowflake-connector-python-4 "* ]] || ready=(loaded-files-and-duckdb "${ready[@]}")
 
 "$worlds" --loaded --judge bash "$snowflake/clients.sh" "${ready[@]}"
 for client in "${ready[@]}"; do

@@ -1,7 +1,7 @@
 """Random expressions in Snowflake's words and in DuckDB's.
 
 Where the two products mean different things by the same words, the expression says what it means to both: division and averages are
-compared as floats, GREATEST and LEAST get no NULL, frames of window functions are written out.
+compared as floats (a median too: DuckDB cuts that of decimals to their own scale), GREATEST and LEAST get no NULL, frames of window functions are written out.
 """
 
 import dataclasses
@@ -228,7 +228,7 @@ class Maker:
                 lambda: self.fill(kind, "MIN({0})", self.of(kind, 1)),
                 lambda: self.fill(kind, "MAX({0})", self.of(kind, 1)),
                 lambda: self.fill("float", "AVG({0})", number()),
-                lambda: self.fill("float", "MEDIAN({0})", number()),
+                lambda: self.fill("float", "MEDIAN({0})", number(), duckdb="MEDIAN(CAST({0} AS DOUBLE))"),
                 lambda: self.fill("float", "STDDEV({0})", number()),
                 lambda: self.fill("float", "VAR_POP({0})", number()),
                 lambda: self.fill("float", "(SUM({0}) / NULLIF(COUNT({1}), 0))", self.column("int"), self.column("int")),

@@ -57,13 +57,12 @@ pub(crate) fn open(stages: &Stages, stage: &str, object: &Object) -> Result<Byte
     let master = stages.master_key(stage, &name).ok_or(Undecipherable::UnknownKey)?;
     let wrapped = field(object, "x-amz-key")?;
     let iv = field(object, "x-amz-iv")?;
-    let digest = field(object, "sfc-digest")?;
     let file_key = unwrap_key(&master, &wrapped).ok_or(Undecipherable::FileKey)?;
     if file_key.len() != master.len() {
         return Err(Undecipherable::FileKey);
     }
     let plain = decrypt(&file_key, &iv, &object.data).ok_or(Undecipherable::Data)?;
-    if stages.digest_counts(stage, &name) && Sha256::digest(&plain)[..] != digest[..] {
+    if stages.digest_counts(stage, &name) && Sha256::digest(&plain)[..] != field(object, "sfc-digest")?[..] {
         return Err(Undecipherable::Digest);
     }
     Ok(plain.into())

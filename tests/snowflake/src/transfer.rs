@@ -32,8 +32,9 @@ pub(crate) fn put(run: &Run<'_>, text: &str) -> Result<Answer, Refusal> {
         StageKey::Aes256 => 32,
     };
     let name = KeyName { smk_id: SMK_ID.to_string(), query_id: run.query_id.to_owned() };
-    // The Go driver's digest of a stream is not one of its bytes, and the service loads such files all the same.
-    let digest_counts = run.session.client.id != "Go";
+    // The Go driver's digest of a stream is not one of its bytes and the Node driver sends none of what it packed: the
+    // service loads such files all the same.
+    let digest_counts = !matches!(run.session.client.id.as_str(), "Go" | "JavaScript");
     let key = run.server.stages.new_key(&location.stage.id, &name, length, digest_counts);
     Ok(Answer::Transfer(json!({
         "command": "UPLOAD",
