@@ -79,7 +79,7 @@ pub(crate) fn exec(runtime: &Runtime, link: &Link, arguments: &ExecArguments) ->
             let file = child::PrivateFile::new(arguments.file_dir.as_deref())?;
             command.env(name, file.path());
             let run = child::Run { link, grant: &arguments.grant, file: &file, program };
-            runtime.block_on(run.to_its_end(command, held))
+            runtime.block_on(run.until_its_end(command, held))
         }
         None => Err(not_started(program, command.exec())),
     }

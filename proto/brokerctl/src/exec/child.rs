@@ -87,7 +87,7 @@ pub(super) struct Run<'a> {
 
 impl Run<'_> {
     /// Starts the command and stays until it has ended. A file that cannot be kept current does not end it.
-    pub(super) async fn to_its_end(self, command: Command, held: Held) -> Result<u8, Failure> {
+    pub(super) async fn until_its_end(self, command: Command, held: Held) -> Result<u8, Failure> {
         self.file.place.write(held.text())?;
         let mut forward = Forward::listen()?;
         let mut child = tokio::process::Command::from(command)

@@ -177,11 +177,10 @@ impl Place {
     fn refuse_others(&self) -> Result<(), PlaceError> {
         let occupied = |found| Err(PlaceError::Occupied { path: self.path.clone(), found });
         match self.path.symlink_metadata() {
-            Err(_) => Ok(()),
             Ok(found) if found.file_type().is_symlink() => occupied("a symbolic link"),
             Ok(found) if !found.is_file() => occupied("a folder, a pipe or a device"),
             Ok(found) if found.uid() != geteuid().as_raw() => occupied("a file of another user"),
-            Ok(_) => Ok(()),
+            Err(_) | Ok(_) => Ok(()),
         }
     }
 }

@@ -151,7 +151,7 @@ pub(super) fn answer(space: &mut Space, mount: &str, rest: &str, method: &Method
     match parts.as_slice() {
         ["role"] if listing => {
             let names = space.roles.keys().filter(|(at, _)| at == mount).map(|(_, name)| name.clone());
-            keys(names.collect())
+            keys(names)
         }
         ["role", name] => role(space, mount, name, method, body),
         ["role", name, what @ ..] => {
@@ -166,7 +166,8 @@ pub(super) fn answer(space: &mut Space, mount: &str, rest: &str, method: &Method
     }
 }
 
-fn keys(keys: Vec<String>) -> Reply {
+fn keys(keys: impl Iterator<Item = String>) -> Reply {
+    let keys: Vec<String> = keys.collect();
     if keys.is_empty() { errors(404, &[]) } else { envelope(json!({"data": {"keys": keys}})) }
 }
 
@@ -246,7 +247,7 @@ fn of_role(state: &mut RoleState, what: &[&str], method: &Method, listing: bool,
             Reply::empty(204)
         }
         ["secret-id"] if write => envelope(json!({"data": state.issue(None, &metadata).1})),
-        ["secret-id"] if listing => keys(state.secret_ids.values().map(|id| id.accessor.clone()).collect()),
+        ["secret-id"] if listing => keys(state.secret_ids.values().map(|id| id.accessor.clone())),
         ["custom-secret-id"] if write => {
             let chosen = field("secret_id");
             if chosen.is_empty() {

@@ -36,7 +36,7 @@ pub(super) fn answer(store: &mut Store, call: &Call) -> Reply {
     let reply = serve(store, call, &space, &path, &body);
     match (sys::wrap_ttl(call), &reply.body) {
         (Some(ttl), Some(answer)) if reply.status == 200 && !is_wrapping(&path) => {
-            sys::wrap(store, answer.clone(), path, ttl)
+            sys::wrap(store, answer.clone(), &path, ttl)
         }
         _ => reply,
     }
@@ -100,11 +100,11 @@ fn allowed(store: &mut Store, call: &Call, token: &Token, space: &str, path: &st
     if token.root {
         return true;
     }
-    let capability = match &call.method {
+    let capability = match call.method {
         _ if is_list(call) => "list",
-        &Method::GET => "read",
-        &Method::DELETE => "delete",
-        &Method::PATCH => "patch",
+        Method::GET => "read",
+        Method::DELETE => "delete",
+        Method::PATCH => "patch",
         _ if is_new(store.space(space), path) => "create",
         _ => "update",
     };

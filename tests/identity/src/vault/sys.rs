@@ -320,13 +320,15 @@ pub(super) fn wrapping(store: &mut Store, call: &Call, what: &str, body: &Value)
     }
     let (answer, path, ttl) = (wrapped.answer.clone(), wrapped.creation_path.clone(), wrapped.ttl);
     store.wrapped.remove(&given);
-    if what == "unwrap" { envelope(answer) } else { wrap(store, answer, path, ttl) }
+    if what == "unwrap" { envelope(answer) } else { wrap(store, answer, &path, ttl) }
 }
 
 /// Keeps an answer behind a token, which is answered instead.
-pub(super) fn wrap(store: &mut Store, answer: Value, path: String, ttl: Duration) -> Reply {
+pub(super) fn wrap(store: &mut Store, answer: Value, path: &str, ttl: Duration) -> Reply {
     let accessor = answer.pointer("/auth/accessor").cloned();
-    let Some(token) = store.wrap(answer, path.clone(), ttl) else { return errors(500, &["internal error"]) };
+    let Some(token) = store.wrap(answer, path.to_owned(), ttl) else {
+        return errors(500, &["internal error"]);
+    };
     let created = store.wrapped(&token).map(|wrapped| rfc3339(wrapped.created));
     let accessor_of_token = super::store::random_text(18).unwrap_or_default();
     let mut info = json!({"token": token, "accessor": accessor_of_token, "ttl": ttl.as_secs(), "creation_time": created,

@@ -1,5 +1,7 @@
 //! FORMAT: .NET's format strings for numbers, dates and times, in the invariant English of `en-US`.
 
+use std::fmt::Write as _;
+
 use super::tsql::rounded;
 use crate::{calendar, decimal::Decimal, value::Value};
 
@@ -159,18 +161,18 @@ fn moment(days: i32, ns: u64, format: &str) -> String {
         let run = rest.chars().take_while(|c| *c == first).count();
         let (taken, next) = rest.split_at(run * first.len_utf8());
         match (first, run) {
-            ('y', 1 | 2) => out.push_str(&format!("{:0run$}", year % 100)),
-            ('y', _) => out.push_str(&format!("{year:0run$}")),
-            ('M', 1 | 2) => out.push_str(&format!("{month:0run$}")),
+            ('y', 1 | 2) => drop(write!(out, "{:0run$}", year % 100)),
+            ('y', _) => drop(write!(out, "{year:0run$}")),
+            ('M', 1 | 2) => drop(write!(out, "{month:0run$}")),
             ('M', 3) => out.extend(month_name.chars().take(3)),
             ('M', _) => out.push_str(month_name),
-            ('d', 1 | 2) => out.push_str(&format!("{day:0run$}")),
+            ('d', 1 | 2) => drop(write!(out, "{day:0run$}")),
             ('d', 3) => out.extend(day_name.chars().take(3)),
             ('d', _) => out.push_str(day_name),
-            ('H', _) => out.push_str(&format!("{hour:0run$}")),
-            ('h', _) => out.push_str(&format!("{twelve:0run$}")),
-            ('m', _) => out.push_str(&format!("{minute:0run$}")),
-            ('s', _) => out.push_str(&format!("{second:0run$}")),
+            ('H', _) => drop(write!(out, "{hour:0run$}")),
+            ('h', _) => drop(write!(out, "{twelve:0run$}")),
+            ('m', _) => drop(write!(out, "{minute:0run$}")),
+            ('s', _) => drop(write!(out, "{second:0run$}")),
             ('f', 1..=7) => out.push_str(&fraction[..run]),
             ('t', 1) => out.push(if hour < 12 { 'A' } else { 'P' }),
             ('t', _) => out.push_str(if hour < 12 { "AM" } else { "PM" }),

@@ -373,7 +373,9 @@ fn formatted(template: &str, values: &[Value]) -> String {
         }
         let missing = width.parse::<usize>().unwrap_or(0).min(2_048).saturating_sub(text.chars().count());
         let fill = if flags.contains('0') && kind != 's' { "0" } else { " " }.repeat(missing);
-        out.push_str(&if flags.contains('-') { format!("{text}{fill}") } else { format!("{fill}{text}") });
+        let (before, after) = if flags.contains('-') { (&text, &fill) } else { (&fill, &text) };
+        out.push_str(before);
+        out.push_str(after);
     }
     out
 }
