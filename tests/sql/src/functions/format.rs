@@ -43,7 +43,7 @@ fn number(value: Decimal, whole: bool, format: &str) -> Option<String> {
     let mut characters = format.chars();
     let kind = characters.next();
     let digits = characters.as_str();
-    if let Some(kind) = kind.filter(|kind| kind.is_ascii_alphabetic())
+    if let Some(kind) = kind.filter(char::is_ascii_alphabetic)
         && digits.len() <= 2
         && digits.bytes().all(|byte| byte.is_ascii_digit())
     {
