@@ -214,6 +214,7 @@ impl Binder<'_> {
                 self.values(&rows, outer)
             }
             ast::SetExpr::SetOperation { left, op, set_quantifier, right } => {
+                let untyped = (bare_nulls(left), bare_nulls(right));
                 let (left, left_columns) = self.set_expr(left, outer)?;
                 let (right, right_columns) = self.set_expr(right, outer)?;
                 if left_columns.len() != right_columns.len() {
@@ -234,8 +235,13 @@ impl Binder<'_> {
                     });
                 }
                 let mut columns = left_columns.clone();
-                for (column, other) in columns.iter_mut().zip(&right_columns) {
-                    column.ty = common(self.dialect(), &column.ty, &other.ty);
+                for (at, (column, other)) in columns.iter_mut().zip(&right_columns).enumerate() {
+                    // A NULL that is written as such takes the other side's type.
+                    column.ty = match (untyped.0.contains(&at), untyped.1.contains(&at)) {
+                        (true, false) => other.ty.clone(),
+                        (false, true) => column.ty.clone(),
+                        _ => common(self.dialect(), &column.ty, &other.ty),
+                    };
                     column.nullable |= other.nullable;
                     (column.identity, column.computed) = (false, true);
                     column.qualifier.clear();
@@ -892,5 +898,28 @@ impl Binder<'_> {
             }
         }
         ast.visit(&mut Search(&|ident| self.ident(ident) == alias)).is_break()
+    }
+}
+
+/// The places in a SELECT's list where NULL itself is written.
+fn bare_nulls(body: &ast::SetExpr) -> Vec<usize> {
+    match body {
+        ast::SetExpr::Select(select) => {
+            let plain = |item: &ast::SelectItem| match item {
+                ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. } => {
+                    Some(matches!(expr, Ast::Value(value) if matches!(value.value, ast::Value::Null)))
+                }
+                _ => None,
+            };
+            // Behind a wildcard the places are not known.
+            let known = select.projection.iter().map_while(plain).enumerate();
+            known.filter_map(|(at, null)| null.then_some(at)).collect()
+        }
+        ast::SetExpr::Query(query) => bare_nulls(&query.body),
+        ast::SetExpr::SetOperation { left, right, .. } => {
+            let right = bare_nulls(right);
+            bare_nulls(left).into_iter().filter(|at| right.contains(at)).collect()
+        }
+        _ => Vec::new(),
     }
 }
