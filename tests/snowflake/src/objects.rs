@@ -14,8 +14,8 @@ use std::{
 
 pub(crate) use answer::{http_date, serve};
 use bytes::Bytes;
+use md5::{Digest as _, Md5};
 pub(crate) use results::ResultParts;
-use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 /// The bucket's name as clients see it. Drivers build `https://BUCKET.ENDPOINT`: with the endpoint `0.0.1:PORT`
@@ -122,11 +122,9 @@ impl ObjectStore {
     }
 }
 
-/// An entity tag: hexadecimal, a function of the bytes (as with server-side encryption, not their MD5).
+/// The MD5 of what was sent, as S3 gives it; clients compare it with theirs.
 fn etag(data: &[u8]) -> String {
-    let mut tag = hex::encode(Sha256::digest(data));
-    tag.truncate(32);
-    tag
+    hex::encode(Md5::digest(data))
 }
 
 /// Letters and digits from the system's random numbers.

@@ -275,9 +275,6 @@ fn with_etag(mut reply: Reply, tag: &str) -> Reply {
     if let Ok(value) = HeaderValue::from_str(&format!("\"{tag}\"")) {
         reply.headers_mut().insert(ETAG, value);
     }
-    // Then clients know that the tag is not the MD5 of what they sent.
-    let encrypted = HeaderName::from_static("x-amz-server-side-encryption");
-    reply.headers_mut().insert(encrypted, HeaderValue::from_static("aws:kms"));
     reply
 }
 
