@@ -62,9 +62,9 @@ fn main() {
     }
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let mut arguments = libtest_mimic::Arguments::from_args();
-    // These tests mostly wait for one another's programs.
+    // These tests mostly wait for programs that they have started.
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    arguments.test_threads.get_or_insert(2 * cores);
+    arguments.test_threads.get_or_insert(cores + 1);
     let mut trials = Vec::new();
     happy::trials(&mut trials);
     fence::trials(&mut trials);

@@ -103,9 +103,15 @@ async fn signals() -> Result<()> {
     for (signal, name, code) in
         [(Signal::SIGINT, "INT", 11), (Signal::SIGHUP, "HUP", 12), (Signal::SIGUSR1, "USR1", 13)]
     {
+        // A signal that is ignored when a shell starts (by nohup, say) cannot be trapped: `env` resets it.
         let script = format!("trap 'exit {code}' {name}; echo ready; while :; do sleep 0.1; done");
         for options in [&["--file-env", "F"][..], &[]] {
-            let start = [&["exec", "analytics"][..], options, &["--", "sh", "-c", &script]].concat();
+            let start = [
+                &["exec", "analytics"][..],
+                options,
+                &["--", "env", "--default-signal", "sh", "-c", &script],
+            ]
+            .concat();
             let command = site.start(&start)?;
             first_line(&command).await?;
             command.signal(signal)?;
