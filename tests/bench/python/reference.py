@@ -39,6 +39,10 @@ meter = common.Meter()
 rows = 0
 for frame in pandas.read_sql(wanted.sql, source, chunksize=CHUNK_ROWS):
     frame.columns = [name.upper() for name in frame.columns]
+    # write_pandas's COPY takes binary for text (BINARY_AS_TEXT); hexadecimal digits are what a BINARY column reads.
+    for name in frame.columns:
+        if frame[name].map(lambda value: isinstance(value, bytes)).any():
+            frame[name] = frame[name].map(lambda value: value.hex() if isinstance(value, bytes) else None)
     done, _, written, _ = write_pandas(target, frame, table, use_logical_type=True)
     assert done and written == len(frame), (done, written, len(frame))
     rows += written
