@@ -103,7 +103,7 @@ catalogue! {
     WITNESS_NUMBER = "L503", 65, "a sum cannot be read", "where it came from",
         "report it, with the server's version";
     WITNESS_STORED = "L504", 65, "the ledger's sums belong to other columns", "what does not fit",
-        "give the run up as `loader status` names it, and run again";
+        "give the run up (DELETE FROM the ledger WHERE RUN_ID = the one that `loader status` names), and run again";
     MISMATCH = "L505", 65, "source and target are not the same", "table, chunk, the smallest key range that differs, and each difference",
         "the target was not published; look at that range on both sides";
 
@@ -137,7 +137,7 @@ catalogue! {
     STAGE_REPLY = "L704", 69, "Snowflake's answer to PUT cannot be used", "what is missing",
         "report it, with the cloud and region of the account";
     STAGE_NOT_CARRIED = "L705", 78, "the stage is of a kind that is not carried yet", "the kind",
-        "use an internal stage on a cloud that docs name";
+        "use an internal stage of an account on AWS";
     STAGE_ENDPOINT = "L706", 78, "the stage points to a host that it must not; nothing was sent", "the host",
         "if it is meant, list it under `target.stage_endpoint_allow`";
     STAGE_EXPIRED = "L707", 69, "the stage's credentials expired, again and again", "the file",

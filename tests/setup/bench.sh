@@ -3,30 +3,19 @@
 # ROWS=1000000 rows of LINEITEM for each client; QUICK=1 a twentieth of everything, to see that it works.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-venv=target/bench/venv
-requirements=tests/bench/python/requirements.txt
+# shellcheck source=tests/judges/lib.sh
+. tests/judges/lib.sh
 
 echo "bench: building (release; the first time takes some minutes)"
-cargo build --locked --release --workspace --bins
+# The selection of features is the workspace's; only what is measured is linked.
+cargo build --locked --release --workspace --bin bench --bin loader --bin broker
 CARGO_TARGET_DIR=target/bench-peers cargo build --locked --release --manifest-path tests/bench/peers/Cargo.toml
-
 # The clients in Python: Microsoft's ODBC driver comes with one of their wheels, its manager from Debian.
-if ! ldconfig -p | grep -q 'libodbc\.so\.2'; then
-    echo "bench: installing unixodbc"
-    sudo=""
-    if [ "$(id -u)" != 0 ]; then sudo="sudo"; fi
-    $sudo apt-get update -qq
-    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends unixodbc >/dev/null
-fi
-if ! cmp -s "$requirements" "$venv/requirements.txt"; then
-    echo "bench: installing the clients in Python into $venv"
-    rm -rf "$venv"
-    python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
-    cp "$requirements" "$venv/requirements.txt"
-fi
+packages unixodbc python3-venv
+venv bench tests/bench/python/requirements.txt
+python=$PWD/$judges/venvs/bench/bin/python
 
-arguments=(run --rows "${ROWS:-1000000}" --python "$PWD/$venv/bin/python" --peers "$PWD/target/bench-peers/release")
+arguments=(run --rows "${ROWS:-1000000}" --python "$python" --peers "$PWD/target/bench-peers/release")
 # A quick run proves that all of it works; its numbers are not for the document.
 if [ -n "${QUICK:-}" ] && [ "${QUICK:-}" != 0 ]; then
     arguments+=(--quick)

@@ -4,28 +4,25 @@
 mod configs;
 mod gate;
 mod judges;
+mod servers;
 
 use std::{
-    collections::BTreeMap,
     fs,
-    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use anyhow::{Result, bail};
 use keyferry_sql::{Database, Dialect, Identity, Row, Session, SqlError, Value};
 use keyferry_stand_in_identity::{
     certs::Authority,
-    entra::{Application, ClientSecret, Entra},
+    entra::Entra,
     kdc::{Kdc, Lifetimes},
-    vault::{Role, Vault},
+    vault::Vault,
 };
 use keyferry_stand_in_snowflake as snowflake;
 use keyferry_stand_in_sqlserver as sqlserver;
-use serde_json::json;
 
 pub use self::{
     configs::{BrokerSetup, PipelineSetup},
@@ -185,11 +182,11 @@ impl World {
                 .await?;
         let client_secret = format!("cs~{}", uuid::Uuid::new_v4().simple());
         let auditor_secret = format!("au~{}", uuid::Uuid::new_v4().simple());
-        register(&entra, LOADER_APP, &client_secret);
-        register(&entra, AUDITOR_APP, &auditor_secret);
+        servers::register(&entra, LOADER_APP, &client_secret);
+        servers::register(&entra, AUDITOR_APP, &auditor_secret);
         let reports_secret = format!("rs~{}", uuid::Uuid::new_v4().simple());
         if options.judges {
-            register(&entra, judges::REPORTS_APP, &reports_secret);
+            servers::register(&entra, judges::REPORTS_APP, &reports_secret);
         }
 
         let lifetimes = Lifetimes { ticket: options.ticket, ..Lifetimes::default() };
@@ -206,11 +203,12 @@ impl World {
             entra.add_certificate(AUDITOR_APP, &judges::certificate(dir)?)?;
         }
         let source = Database::new(Dialect::SqlServer, SOURCE_DATABASE);
-        let sqlserver = start_sqlserver(dir, &authority, &kdc, &source, options.encrypt).await?;
+        let sqlserver = servers::start_sqlserver(dir, &authority, &kdc, &source, options.encrypt).await?;
         let target = Database::new(Dialect::Snowflake, TARGET_DATABASE);
-        let snowflake = start_snowflake(&authority, &entra, &target, options, judges_key).await?;
+        let snowflake = servers::start_snowflake(&authority, &entra, &target, options, judges_key).await?;
 
-        let (role_id, secret_id) = fill_vault(&vault, options, [&client_secret, &reports_secret], &keytab)?;
+        let (role_id, secret_id) =
+            servers::fill_vault(&vault, options, [&client_secret, &reports_secret], &keytab)?;
         let private = Private::new(users.broker)?;
         let secrets = Secrets { role_id, secret_id, client_secret, keytab };
         users.broker.folder(&dir.join("broker"), 0o700)?;
@@ -286,7 +284,7 @@ impl World {
         tokio::time::sleep(down).await;
         let port = self.sqlserver.addr().port();
         self.sqlserver =
-            serve_sqlserver(&self.dir, &self.authority, port, &self.source, self.encrypt).await?;
+            servers::serve_sqlserver(&self.dir, &self.authority, port, &self.source, self.encrypt).await?;
         Ok(())
     }
 
@@ -401,164 +399,12 @@ impl World {
     }
 }
 
-fn register(entra: &Entra, client_id: &str, secret: &str) {
-    entra.register(Application {
-        client_id: client_id.to_owned(),
-        object_id: format!("object-of-{client_id}"),
-        secrets: vec![ClientSecret {
-            value: secret.to_owned(),
-            expires: SystemTime::now() + Duration::from_secs(30 * 86_400),
-        }],
-        roles: Vec::new(),
-    });
-}
-
-fn fill_vault(
-    vault: &Vault,
-    options: &Options,
-    [client_secret, reports_secret]: [&str; 2],
-    keytab: &[u8],
-) -> Result<(String, String)> {
-    vault.write_policy("loader", VAULT_POLICY)?;
-    let mut fields = json!({
-            "mssql_spn": format!("svc_loader@{REALM}"),
-            "keytab_base64": BASE64_STANDARD.encode(keytab),
-            "mssql_server_fqdn": "localhost",
-            "sf_user": "SVC_LOADER",
-            "tenant_id": TENANT,
-            "client_id": LOADER_APP,
-            "client_secret": client_secret,
-    });
-    if options.judges {
-        fields["reports_client_id"] = json!(judges::REPORTS_APP);
-        fields["reports_client_secret"] = json!(reports_secret);
-    }
-    vault.put("secret", "pipelines/mssql_to_snowflake", fields);
-    let role_id = vault.create_role(
-        "loader",
-        Role {
-            token_ttl: options.vault_ttl,
-            token_max_ttl: options.vault_ttl * 4,
-            secret_id_num_uses: 0,
-            secret_id_ttl: Duration::ZERO,
-            policies: vec!["loader".to_owned()],
-        },
-    );
-    Ok((role_id, vault.issue_secret_id("loader")?))
-}
-
-async fn start_sqlserver(
-    dir: &Path,
-    authority: &Authority,
-    kdc: &Kdc,
-    database: &Arc<Database>,
-    encrypt: sqlserver::Encrypt,
-) -> Result<sqlserver::Server> {
-    // The service principal names the port, so the port is chosen first.
-    let port = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-    let spn = format!("MSSQLSvc/localhost:{port}");
-    kdc.add_service(&spn)?;
-    kdc.export_keytab(&spn, &service_keytab(dir))?;
-    serve_sqlserver(dir, authority, port, database, encrypt).await
-}
-
 async fn append(session: &mut Session, table: &Table, rows: &[Vec<Cell>]) -> Result<()> {
     let values = rows.iter().map(|row| Ok::<Row, SqlError>(row.iter().map(value).collect()));
     let appended = session.append(&format!("dbo.[{}]", table.name), &[], values).await;
     let count = appended.map_err(|error| anyhow::anyhow!("fill {}: {error}", table.name))?;
     anyhow::ensure!(count == rows.len() as u64, "{}: {count} rows went in", table.name);
     Ok(())
-}
-
-fn service_keytab(dir: &Path) -> PathBuf {
-    dir.join("kdc").join("sqlserver.keytab")
-}
-
-async fn serve_sqlserver(
-    dir: &Path,
-    authority: &Authority,
-    port: u16,
-    database: &Arc<Database>,
-    encrypt: sqlserver::Encrypt,
-) -> Result<sqlserver::Server> {
-    let identity = authority.issue(&["localhost", "127.0.0.1"])?;
-    let mut config =
-        sqlserver::Config::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), Arc::clone(database));
-    config.tls = Some(sqlserver::TlsIdentity { certificates: identity.chain, key: identity.key });
-    config.encrypt = encrypt;
-    config.logins = vec![sqlserver::SqlLogin::new(judges::LOGIN, judges::PASSWORD)];
-    config.kerberos = Some(sqlserver::Kerberos {
-        keytab: service_keytab(dir),
-        spn: format!("MSSQLSvc/localhost:{port}"),
-        logins: ["svc_loader", judges::PRINCIPAL]
-            .map(|name| (format!("{name}@{REALM}"), format!("KEYFERRY\\{name}")))
-            .into(),
-    });
-    sqlserver::Server::start(config).await.context("start the SQL Server stand-in")
-}
-
-async fn start_snowflake(
-    authority: &Authority,
-    entra: &Entra,
-    database: &Arc<Database>,
-    options: &Options,
-    judges_key: Option<snowflake::KeyPair>,
-) -> Result<snowflake::Handle> {
-    let mut admin = Session::new(database, Identity::default());
-    let extra = ["CREATE ROLE IF NOT EXISTS READER", "GRANT USAGE ON DATABASE RAW_ZONE TO ROLE READER"];
-    let reports = if options.judges { statements_of(judges::REPORTS_SETUP) } else { Vec::new() };
-    let statements =
-        statements_of(SNOWFLAKE_SETUP).into_iter().chain(extra.map(str::to_owned)).chain(reports);
-    for statement in statements {
-        for outcome in admin.execute(&statement).await {
-            outcome.map_err(|error| anyhow::anyhow!("{statement}: {error}"))?;
-        }
-    }
-    let mut names = vec!["localhost", "127.0.0.1"];
-    if judges_key.is_some() {
-        names.extend(judges::SNOWFLAKE_HOSTS);
-    }
-    let mut config = snowflake::Config::new(ACCOUNT, authority.server(&names)?, Arc::clone(database));
-    config.session_ttl = options.session_ttl;
-    config.idle_transaction = options.idle_transaction;
-    config.stage_credentials_ttl = options.stage_credentials;
-    config.polling = options.polling;
-    config.external_oauth = vec![snowflake::SecurityIntegration {
-        issuer: entra.issuer(),
-        jwks_url: entra.jwks_url(),
-        jwks_ca_pem: Some(authority.pem()),
-        audiences: vec![options.audience.clone()],
-        mapping_claim: "appid".to_owned(),
-        mapping: BTreeMap::from([
-            (LOADER_APP.to_owned(), "SVC_LOADER".to_owned()),
-            (AUDITOR_APP.to_owned(), "AUDITOR".to_owned()),
-            (judges::REPORTS_APP.to_owned(), judges::REPORTS_USER.to_owned()),
-        ]),
-        any_role: snowflake::AnyRole::Enabled,
-    }];
-    config.users = vec![
-        snowflake::User {
-            roles: vec!["LOADER".to_owned(), "READER".to_owned()],
-            ..snowflake::User::new("SVC_LOADER", "LOADER", "LOAD_WH")
-        },
-        snowflake::User::new("AUDITOR", "ACCOUNTADMIN", "LOAD_WH"),
-    ];
-    if judges_key.is_some() {
-        config.users.push(snowflake::User {
-            roles: vec!["LOADER".to_owned(), "READER".to_owned()],
-            key_pair: judges_key,
-            ..snowflake::User::new(JUDGE_KEY_USER, "LOADER", "LOAD_WH")
-        });
-        config.users.push(snowflake::User::new(judges::REPORTS_USER, "REPORTER", "LOAD_WH"));
-    }
-    snowflake::Server::start(config).await.context("start the Snowflake stand-in")
-}
-
-/// The statements of a set-up file.
-fn statements_of(file: &str) -> Vec<String> {
-    let commentless: Vec<&str> = file.lines().filter(|line| !line.starts_with("--")).collect();
-    let commentless = commentless.join("\n");
-    commentless.split(';').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect()
 }
 
 /// A folder on tmpfs that goes with its world, however that ends.

@@ -99,6 +99,14 @@ class Sink:
         self.nulls = [count + column.null_count for count, column in zip(self.nulls, batch.columns)]
         self.writer.write_batch(batch)
 
+    def take(self, batches):
+        """All batches of a reader; how many rows they had."""
+        rows = 0
+        for batch in batches:
+            rows += batch.num_rows
+            self.write(batch)
+        return rows
+
     def close(self):
         import os
 

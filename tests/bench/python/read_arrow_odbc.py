@@ -17,10 +17,7 @@ reader = connection.read_arrow_batches(
     max_text_size=wanted.longest if common.has_lob(wanted) else None,
     max_binary_size=wanted.longest if common.has_lob(wanted) else None,
 )
-rows = 0
-for batch in reader:
-    rows += batch.num_rows
-    sink.write(batch)
+rows = sink.take(reader)
 size, nulls = sink.close()
 version = importlib.metadata.version
 meter.stop(

@@ -13,10 +13,7 @@ cursor = connection.cursor()
 sink = common.Sink(wanted)
 meter = common.Meter()
 cursor.execute(wanted.sql)
-rows = 0
-for batch in cursor.arrow_reader(common.BATCH_ROWS if not common.has_lob(wanted) else common.LOB_ROWS):
-    rows += batch.num_rows
-    sink.write(batch)
+rows = sink.take(cursor.arrow_reader(common.BATCH_ROWS if not common.has_lob(wanted) else common.LOB_ROWS))
 size, nulls = sink.close()
 version = importlib.metadata.version
 meter.stop(

@@ -47,10 +47,28 @@ const BROKER: &[(char, &str)] = &[
 
 pub(super) fn page() -> Result<String> {
     let mut page = OPENING.to_owned();
-    part(&mut page, "loader", keyferry_loader::codes::CATALOGUE, LOADER)?;
-    part(&mut page, "broker", keyferry_broker::codes::CATALOGUE, BROKER)?;
-    part(&mut page, "brokerctl", keyferry_brokerctl::codes::CATALOGUE, BROKERCTL)?;
+    for (program, letter, entries, areas) in [
+        ("loader", 'L', keyferry_loader::codes::CATALOGUE, LOADER),
+        ("broker", 'B', keyferry_broker::codes::CATALOGUE, BROKER),
+        ("brokerctl", 'C', keyferry_brokerctl::codes::CATALOGUE, BROKERCTL),
+    ] {
+        well_formed(letter, entries)?;
+        part(&mut page, program, entries, areas)?;
+    }
     Ok(page)
+}
+
+/// Codes ascend, so that none is given twice; every entry says what happened, where, and what to do.
+fn well_formed(letter: char, entries: &[Entry]) -> Result<()> {
+    for pair in entries.windows(2) {
+        ensure!(pair[0].code < pair[1].code, "{} stands before {}", pair[0].code, pair[1].code);
+    }
+    for Entry { code, exit, what, place, remedy } in entries {
+        ensure!(code.len() == 4 && code.starts_with(letter), "{code} is not {letter} and three digits");
+        ensure!(*exit == 0 || *exit >= 64, "{code} ends with {exit}");
+        ensure!([what, place, remedy].iter().all(|text| !text.is_empty()), "{code} says too little");
+    }
+    Ok(())
 }
 
 fn part(page: &mut String, program: &str, entries: &[Entry], areas: &[(char, &str)]) -> Result<()> {

@@ -11,6 +11,25 @@ pub(crate) const DAY_1970: i32 = 719_162;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
+/// The months in English.
+pub(crate) const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+/// The days in English, as [`iso_weekday`] counts them.
+pub(crate) const DAYS: [&str; 7] =
+    ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+
 /// Days since 0001-01-01 of a date; None if there is no such day in the years 1 to 9999.
 pub(crate) fn day_of(year: i64, month: i64, day: i64) -> Option<i32> {
     if !(1..=9999).contains(&year) || !(1..=12).contains(&month) || day < 1 || day > month_days(year, month) {

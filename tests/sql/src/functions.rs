@@ -11,7 +11,7 @@ use crate::{
 };
 
 pub(crate) mod digest;
-mod format;
+mod dotnet;
 pub(crate) mod formats;
 pub(crate) mod numbers;
 pub(crate) mod system;

@@ -4,21 +4,6 @@ use std::fmt::Write as _;
 
 use crate::{calendar, error::SqlError, value::Value};
 
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
-const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 /// Elements, each before those that it begins with.
 const ELEMENTS: [&str; 19] = [
     "YYYY", "YY", "MMMM", "MON", "MM", "DD", "DY", "HH24", "HH12", "HH", "AM", "PM", "MI", "SS", "FF",
@@ -74,11 +59,15 @@ pub(crate) fn write(value: &Value, format: &str) -> Result<String, SqlError> {
         let _ = match element {
             "YYYY" => write!(out, "{year:04}"),
             "YY" => write!(out, "{:02}", year % 100),
-            "MMMM" => write!(out, "{}", MONTHS[month as usize - 1]),
-            "MON" => write!(out, "{}", &MONTHS[month as usize - 1][..3]),
+            "MMMM" => write!(out, "{}", calendar::MONTHS[month as usize - 1]),
+            "MON" => write!(out, "{}", &calendar::MONTHS[month as usize - 1][..3]),
             "MM" => write!(out, "{month:02}"),
             "DD" => write!(out, "{day:02}"),
-            "DY" => write!(out, "{}", DAYS[calendar::iso_weekday(parts.days.unwrap_or(0)) as usize - 1]),
+            "DY" => write!(
+                out,
+                "{}",
+                &calendar::DAYS[calendar::iso_weekday(parts.days.unwrap_or(0)) as usize - 1][..3]
+            ),
             "HH24" | "HH" => write!(out, "{hour:02}"),
             "HH12" => write!(out, "{:02}", (hour + 11) % 12 + 1),
             "AM" | "PM" => write!(out, "{}", if hour < 12 { "AM" } else { "PM" }),

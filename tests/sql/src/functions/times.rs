@@ -172,8 +172,10 @@ pub(crate) fn with_part(
             Ok(binder.strict(vec![value], ty, move |values| {
                 let Some((days, ns, minutes)) = fields(&values[0]) else { return Ok(Value::Null) };
                 Ok(Value::text(match wanted {
-                    Part::Month => MONTHS[(calendar::ymd(days).1 - 1) as usize % 12].to_owned(),
-                    Part::Weekday => DAYS[(calendar::iso_weekday(days) - 1) as usize % 7].to_owned(),
+                    Part::Month => calendar::MONTHS[(calendar::ymd(days).1 - 1) as usize % 12].to_owned(),
+                    Part::Weekday => {
+                        calendar::DAYS[(calendar::iso_weekday(days) - 1) as usize % 7].to_owned()
+                    }
                     other => field(Dialect::SqlServer, other, days, ns, minutes).to_string(),
                 }))
             }))
@@ -185,22 +187,6 @@ pub(crate) fn with_part(
         _ => Err(unknown(binder, name, &rest)),
     }
 }
-
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
-const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
 /// EXTRACT and the like.
 pub(crate) fn date_part(binder: &Binder<'_>, shown: &str, value: Typed) -> Result<Typed, SqlError> {
@@ -540,9 +526,9 @@ pub(crate) fn call(
             return Ok(Some(binder.strict(vec![value], DataType::String { length: 3 }, move |values| {
                 let Some((days, ..)) = fields(&values[0]) else { return Ok(Value::Null) };
                 let full = if month {
-                    MONTHS[(calendar::ymd(days).1 - 1) as usize % 12]
+                    calendar::MONTHS[(calendar::ymd(days).1 - 1) as usize % 12]
                 } else {
-                    DAYS[(calendar::iso_weekday(days) - 1) as usize % 7]
+                    calendar::DAYS[(calendar::iso_weekday(days) - 1) as usize % 7]
                 };
                 Ok(Value::text(&full[..3]))
             })));

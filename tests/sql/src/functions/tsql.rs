@@ -120,7 +120,7 @@ pub(crate) fn call(
             let mut list = list;
             list.truncate(2);
             binder.strict(list, national(4000), |values| {
-                Ok(super::format::format(&values[0], &shown(&values[1])).map_or(Value::Null, Value::text))
+                Ok(super::dotnet::format(&values[0], &shown(&values[1])).map_or(Value::Null, Value::text))
             })
         }),
         "DATETIMEFROMPARTS" | "DATETIME2FROMPARTS" | "SMALLDATETIMEFROMPARTS" | "TIMEFROMPARTS"

@@ -5,22 +5,6 @@ use std::fmt::Write as _;
 use super::tsql::rounded;
 use crate::{calendar, decimal::Decimal, value::Value};
 
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
-const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
-
 /// The text; None where the format does not fit the value.
 pub(super) fn format(value: &Value, format: &str) -> Option<String> {
     match value {
@@ -152,8 +136,9 @@ fn moment(days: i32, ns: u64, format: &str) -> String {
     let seconds = ns / 1_000_000_000;
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     let twelve = if hour.is_multiple_of(12) { 12 } else { hour % 12 };
-    let month_name = MONTHS.get((month - 1) as usize).copied().unwrap_or_default();
-    let day_name = DAYS.get((calendar::iso_weekday(days) - 1) as usize).copied().unwrap_or_default();
+    let month_name = calendar::MONTHS.get((month - 1) as usize).copied().unwrap_or_default();
+    let day_name =
+        calendar::DAYS.get((calendar::iso_weekday(days) - 1) as usize).copied().unwrap_or_default();
     let fraction = format!("{:09}", ns % 1_000_000_000);
     let mut out = String::new();
     let mut rest = format;
