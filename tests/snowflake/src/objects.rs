@@ -32,6 +32,8 @@ pub(crate) struct Object {
     pub(crate) modified: OffsetDateTime,
     /// `x-amz-meta-*` headers without that prefix, lower case.
     pub(crate) metadata: BTreeMap<String, String>,
+    /// The sizes of its parts, when it was uploaded in parts.
+    parts: Vec<usize>,
 }
 
 /// Session credentials as a PUT or GET reply hands them out.
@@ -112,12 +114,20 @@ impl ObjectStore {
         let middle = data.len() / 2;
         let Some(byte) = data.get_mut(middle) else { return false };
         *byte ^= 1;
-        self.store(key, data.into(), object.etag.clone(), object.metadata.clone());
+        self.store(
+            key,
+            Object {
+                data: data.into(),
+                etag: object.etag.clone(),
+                modified: OffsetDateTime::now_utc(),
+                metadata: object.metadata.clone(),
+                parts: object.parts.clone(),
+            },
+        );
         true
     }
 
-    fn store(&self, key: &str, data: Bytes, etag: String, metadata: BTreeMap<String, String>) {
-        let object = Object { data, etag, modified: OffsetDateTime::now_utc(), metadata };
+    fn store(&self, key: &str, object: Object) {
         lock(&self.objects).insert(key.to_owned(), Arc::new(object));
     }
 }

@@ -277,18 +277,22 @@ public final class Judge {
     }
 
     static void files(Connection connection, String table) {
-        proof("put-get", "PUT encrypts and uploads", () -> {
+        proof("put-get", "PUT encrypts and uploads, GET brings the same bytes", () -> {
             Path folder = Files.createTempDirectory("keyferry-jdbc");
             byte[] bytes = new byte[50_000];
             new Random(5).nextBytes(bytes);
             Files.write(folder.resolve("jdbc.bin"), bytes);
+            Files.createDirectory(folder.resolve("down"));
             change(connection, "CREATE STAGE " + table + "_S");
-            try (Statement statement = connection.createStatement();
-                 ResultSet rows = statement.executeQuery(
+            try (Statement statement = connection.createStatement()) {
+                try (ResultSet rows = statement.executeQuery(
                     "PUT 'file://" + folder + "/jdbc.bin' @" + table + "_S/x AUTO_COMPRESS = FALSE")) {
-                rows.next();
-                same(rows.getString("status"), "UPLOADED");
+                    rows.next();
+                    same(rows.getString("status"), "UPLOADED");
+                }
+                statement.executeQuery("GET @" + table + "_S/x 'file://" + folder + "/down/'").close();
             }
+            same(Arrays.equals(Files.readAllBytes(folder.resolve("down/jdbc.bin")), bytes), true);
         });
         proof("copy", "COPY of a CSV that the driver packed, encrypted and sent", () -> {
             Path folder = Files.createTempDirectory("keyferry-jdbc");

@@ -158,8 +158,8 @@ fn answer(
             empty(StatusCode::NO_CONTENT)
         }
         (&Method::GET, None, None) if key.is_empty() => list(store, query),
-        (&Method::GET | &Method::HEAD, None, None) => match store.find(key) {
-            Some(object) => get(parts, &object),
+        (&Method::GET | &Method::HEAD, None, part) => match store.find(key) {
+            Some(object) => get(parts, &object, part.map(String::as_str)),
             None => error(StatusCode::NOT_FOUND, "NoSuchKey", "The specified key does not exist."),
         },
         _ => error(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "This operation is not carried."),
@@ -175,15 +175,29 @@ fn put(store: &ObjectStore, stats: &Stats, parts: &Parts, key: &str, body: Bytes
         return error(StatusCode::PRECONDITION_FAILED, "PreconditionFailed", "The object exists.");
     }
     let tag = etag(&body);
-    store.store(key, body, tag.clone(), metadata(parts));
+    let (etag, modified) = (tag.clone(), OffsetDateTime::now_utc());
+    store.store(key, Object { data: body, etag, modified, metadata: metadata(parts), parts: Vec::new() });
     stats.objects_stored();
     with_etag(empty(StatusCode::OK), &tag)
 }
 
-fn get(parts: &Parts, object: &Object) -> Reply {
+/// A whole object, the bytes of `Range`, or one part by its number.
+fn get(parts: &Parts, object: &Object, part: Option<&str>) -> Reply {
     let total = object.data.len();
     let asked = parts.headers.get(RANGE).and_then(|value| value.to_str().ok());
-    let (status, data, range) = match asked.map(|text| range_of(text, total)) {
+    if part.is_some() && asked.is_some() {
+        return error(
+            StatusCode::BAD_REQUEST,
+            "InvalidRequest",
+            "Cannot specify both Range header and partNumber.",
+        );
+    }
+    let asked = match part {
+        Some(_) if total == 0 => None,
+        Some(number) => Some(part_of(number, &object.parts, total)),
+        None => asked.map(|text| range_of(text, total)),
+    };
+    let (status, data, range) = match asked {
         None => (StatusCode::OK, object.data.clone(), None),
         Some(Some((from, to))) => (
             StatusCode::PARTIAL_CONTENT,
@@ -206,6 +220,9 @@ fn get(parts: &Parts, object: &Object) -> Reply {
     }
     if let Some(Ok(value)) = range.map(|text| HeaderValue::from_str(&text)) {
         headers.insert(CONTENT_RANGE, value);
+    }
+    if part.is_some() && !object.parts.is_empty() {
+        headers.insert("x-amz-mp-parts-count", HeaderValue::from(object.parts.len()));
     }
     for (name, value) in &object.metadata {
         let name = HeaderName::from_bytes(format!("x-amz-meta-{name}").as_bytes());
@@ -244,6 +261,18 @@ fn range_of(text: &str, total: usize) -> Option<(usize, usize)> {
         (from, to) => (from.parse().ok()?, to.parse::<usize>().ok()?.saturating_add(1).min(total)),
     };
     (from < to).then_some((from, to))
+}
+
+/// First byte and end of a part; an object that was sent whole has one.
+fn part_of(number: &str, parts: &[usize], total: usize) -> Option<(usize, usize)> {
+    let before = number.parse::<usize>().ok()?.checked_sub(1)?;
+    match parts.get(before) {
+        Some(size) => {
+            let from: usize = parts[..before].iter().sum();
+            Some((from, from + size))
+        }
+        None => (parts.is_empty() && before == 0).then_some((0, total)),
+    }
 }
 
 /// The key of a path, in the virtual-host form or with the bucket in front.
@@ -337,5 +366,15 @@ mod tests {
         assert_eq!(range_of("bytes=-2", 5), Some((3, 5)));
         assert_eq!(range_of("bytes=5-", 5), None);
         assert_eq!(range_of("lines=1-2", 5), None);
+    }
+
+    #[test]
+    fn parts_are_found_by_number_and_a_whole_object_has_one() {
+        assert_eq!(part_of("1", &[], 5), Some((0, 5)));
+        assert_eq!(part_of("2", &[], 5), None);
+        assert_eq!(part_of("2", &[3, 2], 5), Some((3, 5)));
+        assert_eq!(part_of("3", &[3, 2], 5), None);
+        assert_eq!(part_of("0", &[3, 2], 5), None);
+        assert_eq!(part_of("x", &[], 5), None);
     }
 }

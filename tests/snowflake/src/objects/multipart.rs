@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
+use time::OffsetDateTime;
 
-use super::{ObjectStore, etag, lock, random_text};
+use super::{Object, ObjectStore, etag, lock, random_text};
 
 /// Every part but the last must have this size at least.
 const SMALLEST_PART: usize = 5 << 20;
@@ -51,6 +52,8 @@ impl ObjectStore {
             return Err("InvalidPartOrder");
         }
         let mut whole = BytesMut::new();
+        let mut tags = Vec::with_capacity(listed.len() * 16);
+        let mut sizes = Vec::with_capacity(listed.len());
         for (position, (number, tag)) in listed.iter().enumerate() {
             let (stored, data) = upload.parts.get(number).ok_or("InvalidPart")?;
             if stored != tag {
@@ -60,11 +63,16 @@ impl ObjectStore {
                 return Err("EntityTooSmall");
             }
             whole.extend_from_slice(data);
+            tags.extend(hex::decode(tag).unwrap_or_default());
+            sizes.push(data.len());
         }
-        let whole = whole.freeze();
-        let tag = format!("{}-{}", etag(&whole), listed.len());
+        // The digest of the parts' digests, as S3 makes it.
+        let tag = format!("{}-{}", etag(&tags), listed.len());
         if let Some(upload) = uploads.remove(id) {
-            self.store(key, whole, tag.clone(), upload.metadata);
+            let (data, modified) = (whole.freeze(), OffsetDateTime::now_utc());
+            let object =
+                Object { data, etag: tag.clone(), modified, metadata: upload.metadata, parts: sizes };
+            self.store(key, object);
         }
         Ok(tag)
     }

@@ -119,6 +119,15 @@ async fn parts_are_joined_in_order_and_wrong_parts_are_refused() {
     let whole = stage.send("GET", &path, "", &[], Vec::new()).await;
     assert_eq!(whole.headers()["x-amz-meta-a"], "b");
     assert_eq!(whole.bytes().await.unwrap(), [big, b"end".to_vec()].concat());
+    let last = stage.send("GET", &path, "partNumber=2", &[], Vec::new()).await;
+    assert_eq!(
+        (last.status().as_u16(), &last.headers()["x-amz-mp-parts-count"]),
+        (206, &"2".parse().unwrap())
+    );
+    assert_eq!(last.bytes().await.unwrap(), "end");
+    let head = stage.send("HEAD", &path, "partNumber=1", &[], Vec::new()).await;
+    assert_eq!(head.headers()["content-range"], format!("bytes 0-{}/{}", (5 << 20) - 1, (5 << 20) + 3));
+    assert_eq!(stage.send("GET", &path, "partNumber=3", &[], Vec::new()).await.status(), 416);
     assert_eq!(stage.send("POST", &path, &query, &[], document(&tags)).await.status(), 404);
     let again = stage.send("POST", &path, "uploads=", &[], Vec::new()).await.text().await.unwrap();
     let id = again.split("<UploadId>").nth(1).unwrap().split('<').next().unwrap().to_owned();
