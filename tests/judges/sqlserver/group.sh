@@ -2,6 +2,11 @@
 # shellcheck shell=bash
 folder=$PWD/tests/judges/sqlserver
 cases="cargo test --locked --workspace --features $features --test"
+if CARGO_TARGET_DIR=$judges/mssql-tds cargo build --quiet --locked --manifest-path "$folder/mssql-tds/Cargo.toml"; then
+    judge mssql-tds "SQL Server" "$worlds" --judge "$judges/mssql-tds/debug/judge-mssql-tds"
+else
+    skipped mssql-tds "could not be built"
+fi
 judge tiberius "SQL Server, our reader" bash -c "$cases e2e -- tiberius && $cases wire -- kerberos"
 
 # Microsoft's ODBC driver comes in a wheel; pyodbc needs unixODBC's manager beside it.

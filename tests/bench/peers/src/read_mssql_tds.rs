@@ -176,7 +176,8 @@ impl RowWriter for Writer {
     }
 
     fn write_datetime2(&mut self, col: usize, val: SqlDateTime2) {
-        let micros = (val.time.time_nanoseconds / 1000) as i64;
+        // The field counts ticks of 100 ns.
+        let micros = (val.time.time_nanoseconds / 10) as i64;
         match &mut self.0.columns[col] {
             Column::Micros(builder) => {
                 builder.append_value((i64::from(val.days) - DAYS_TO_1970) * 86_400_000_000 + micros);
