@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: help packages build demo test chaos memory bench reference lint judges fmt clean
+.PHONY: help packages build demo test chaos memory bench reference lint manifests judges fmt clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ bench: packages ## The loader and the broker beside other tools (release; needs 
 
 judges: packages ## Third-party clients against the stand-ins (needs Python 3, Node, a JDK with Maven; installs into target/judges)
 	@tests/judges/run.sh
+
+manifests: ## Everything in deploy/ against what will read it: Kubernetes' schemas, systemd, compose, ECS (needs Python 3 and Go)
+	@tests/setup/manifests.sh
 
 reference: packages ## Writes docs/configuration.md and docs/errors.md from the code
 	@KEYFERRY_WRITE_REFERENCE=1 $(CARGO) test --locked --workspace --features keyferry-loader/failpoints --test e2e -- reference_

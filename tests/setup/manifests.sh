@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Renders every overlay of deploy/kubernetes, and checks all of deploy/ against what will read it: the schemas of several
+# Kubernetes versions, systemd, compose, ECS, promtool. Each check is also shown something wrong, and must refuse it.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+# shellcheck source=tests/judges/lib.sh
+. tests/judges/lib.sh
+
+kustomize=5.8.2 # 5.8.3 asks for a newer Go than is common
+tools=$PWD/target/judges/go/bin
+packages shellcheck prometheus python3-venv systemd
+if ! "$tools/kustomize" version 2>/dev/null | grep -q "v$kustomize"; then
+    echo "manifests: building kustomize $kustomize"
+    GOBIN=$tools go install "sigs.k8s.io/kustomize/kustomize/v5@v$kustomize"
+fi
+venv manifests tests/setup/manifests/requirements.txt
+
+rendered=target/manifests
+rm -rf "$rendered"
+mkdir -p "$rendered"
+for overlay in deploy/kubernetes/overlays/*/; do
+    "$tools/kustomize" build "$overlay" >"$rendered/$(basename "$overlay").yaml"
+done
+cp deploy/kubernetes/podman/pod.yaml "$rendered/podman.yaml"
+find deploy tests/setup -name '*.sh' -print0 | xargs -0 shellcheck -x -S warning
+exec "$judges/venvs/manifests/bin/python" tests/setup/manifests/check.py "$rendered" "$@"
