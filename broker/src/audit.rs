@@ -81,6 +81,9 @@ pub struct Record {
     /// The caller's gid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gid: Option<u32>,
+    /// The service account that the call proved.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub service_account: String,
     /// The pipeline.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub pipeline: String,
@@ -112,6 +115,7 @@ impl Record {
             outcome,
             uid: None,
             gid: None,
+            service_account: String::new(),
             pipeline: String::new(),
             grant: String::new(),
             run_id: String::new(),

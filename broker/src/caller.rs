@@ -1,20 +1,29 @@
-//! Who is at the other end of a connection, as the kernel recorded it when it connected.
+//! Who is at the other end: the ids that the kernel recorded when it connected, and the service account that a call proves.
 
 use tonic::transport::server::UdsConnectInfo;
 
-/// A process at the socket: uid and gid at `connect()`.
+use crate::config::ServiceAccountName;
+
+/// A process at the socket: uid and gid at `connect()`, and the service account whose token its call carried.
 ///
 /// The kernel's `pid` is never read: it is 0 across containers and reused everywhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Caller {
     uid: u32,
     gid: u32,
+    service_account: Option<ServiceAccountName>,
 }
 
 impl Caller {
     /// A caller with these ids.
     pub fn new(uid: u32, gid: u32) -> Self {
-        Self { uid, gid }
+        Self { uid, gid, service_account: None }
+    }
+
+    /// The same caller, which has proved that it runs as this service account.
+    #[must_use]
+    pub fn proved(self, service_account: ServiceAccountName) -> Self {
+        Self { service_account: Some(service_account), ..self }
     }
 
     /// The caller of a connection; none when the kernel gave no credentials.
@@ -31,6 +40,11 @@ impl Caller {
     /// The gid at connect.
     pub fn gid(&self) -> u32 {
         self.gid
+    }
+
+    /// The service account that this call proved.
+    pub fn service_account(&self) -> Option<&ServiceAccountName> {
+        self.service_account.as_ref()
     }
 }
 

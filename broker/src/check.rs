@@ -63,11 +63,15 @@ pub enum StepOutcome {
 /// One line of policy as it would be served.
 #[derive(Debug, Serialize)]
 pub struct Serves {
-    /// The caller's uid.
-    pub uid: u32,
+    /// The caller's uid, when policy names one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
     /// The caller's gid, when policy names one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gid: Option<u32>,
+    /// The caller's service account, when policy names one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<String>,
     /// For which pipeline.
     pub pipeline: String,
     /// Which grant.
@@ -82,6 +86,7 @@ impl Report {
             entry.allow.iter().map(|(grant, allowed)| Serves {
                 uid: entry.caller.uid,
                 gid: entry.caller.gid,
+                service_account: entry.caller.service_account.as_ref().map(ToString::to_string),
                 pipeline: entry.pipeline.to_string(),
                 grant: grant.to_string(),
                 r#use: allowed.as_str(),

@@ -93,8 +93,13 @@ pub(crate) fn print(report: &Report, output: Output) -> anyhow::Result<()> {
     }
     println!("\nwould serve:");
     for line in &report.serves {
-        let gid = line.gid.map(|gid| format!(" gid {gid}")).unwrap_or_default();
-        println!("  uid {}{gid}  pipeline {}  {}: {}", line.uid, line.pipeline, line.grant, line.r#use);
+        let who = [
+            line.uid.map(|uid| format!("uid {uid}")),
+            line.gid.map(|gid| format!("gid {gid}")),
+            line.service_account.as_ref().map(|account| format!("service account {account}")),
+        ];
+        let who = who.into_iter().flatten().collect::<Vec<_>>().join(" ");
+        println!("  {who}  pipeline {}  {}: {}", line.pipeline, line.grant, line.r#use);
     }
     Ok(())
 }

@@ -50,6 +50,12 @@ catalogue! {
     TOO_MANY_WATCHES = "B213", 0, "the uid has its share of watched tokens", "the share",
         "end a watch, or raise `limits.watches_per_uid`";
 
+    SERVICE_ACCOUNT = "B214", 0, "the call's service-account token does not count", "what is wrong with it",
+        "mount a projected token for the audience, and read its file again before each call";
+
+    WITHDRAWN = "B215", 0, "policy changed and no longer allows the grant", "-",
+        "ask whoever changed `policy`";
+
     UPSTREAM_UNREACHABLE = "B301", 69, "an upstream cannot be reached", "the upstream and what was attempted",
         "check network, DNS and the upstream's `ca_file`";
     UPSTREAM_BUSY = "B302", 69, "an upstream asks for patience", "the upstream and its code (429, 503)",
@@ -108,6 +114,8 @@ catalogue! {
         "report it";
     INTERNAL = "B703", 70, "the process could not be prepared", "what the system said",
         "look at what the message names; otherwise report it";
+    CLUSTER_KEYS = "B704", 78, "the cluster's keys, or this pod's uid, cannot be read", "the file and what is wrong with it",
+        "mount what `service_accounts` names; docs/configuration.md says what it holds";
 }
 
 /// The entry of a configuration that was refused.
@@ -129,6 +137,7 @@ pub fn of_run(error: &RunError) -> &'static Entry {
         RunError::Socket(SocketError::AnotherBroker { .. }) => &ANOTHER_BROKER,
         RunError::Socket(SocketError::NoSuchGroup(_)) => &NO_SUCH_GROUP,
         RunError::Socket(SocketError::System { .. }) => &SOCKET_SYSTEM,
+        RunError::Keys(_) => &CLUSTER_KEYS,
         RunError::Admin { .. } => &ADMIN,
         RunError::Server(_) => &SERVER,
     }
@@ -186,6 +195,8 @@ pub(crate) fn of_refusal(reason: &str) -> Option<&'static Entry> {
         "rate" => &TOO_MANY_CALLS,
         "no_metadata" => &NO_METADATA,
         "malformed" => &MALFORMED,
+        "service_account" => &SERVICE_ACCOUNT,
+        "withdrawn" => &WITHDRAWN,
         _ => return None,
     })
 }
@@ -229,7 +240,7 @@ mod tests {
             include_str!("rpc/ask.rs"),
             include_str!("rpc/relay.rs"),
             include_str!("rpc/session.rs"),
-            include_str!("rpc/watch.rs"),
+            include_str!("rpc/watching.rs"),
         ]
         .concat();
         let words = calls.split(".denied(\"").skip(1).filter_map(|rest| rest.split('"').next());

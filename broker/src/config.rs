@@ -26,15 +26,22 @@ pub use self::{
         AccountName, EntraLogin, GrantConfig, KerberosGrant, ServicePrincipal, SnowflakeGrant,
         SnowflakeLoginConfig, Use,
     },
-    names::{GrantName, NameError, PipelineName, RunId, SnowflakeName, VaultField, VaultPath},
+    names::{
+        GrantName, NameError, PipelineName, RunId, ServiceAccountName, SnowflakeName, VaultField, VaultPath,
+    },
 };
 
 /// The largest configuration file that is read, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
+/// The uid that the kernel reports for anyone whose own uid is not mapped here.
+pub(crate) const UNMAPPED_UID: u32 = 65_534;
+
 /// All that the broker is told.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The file it was read from.
+    pub file: PathBuf,
     /// Where callers connect.
     pub socket: SocketConfig,
     /// Where the secrets are kept.
@@ -43,6 +50,8 @@ pub struct Config {
     pub kerberos: Option<KerberosConfig>,
     /// What can be granted.
     pub grants: BTreeMap<GrantName, GrantConfig>,
+    /// How callers in Kubernetes prove which service account they are; without it no token counts.
+    pub service_accounts: Option<ServiceAccountsConfig>,
     /// Who may have it. Nothing else is allowed.
     pub policy: Vec<PolicyEntry>,
     /// Where decisions are written.
@@ -230,13 +239,34 @@ pub struct PolicyEntry {
     pub allow: BTreeMap<GrantName, Use>,
 }
 
-/// Which callers an entry is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which callers an entry is about: those of whom everything that is said here is true.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallerMatch {
     /// The uid at connect. Never 0 (root needs no broker) and never 65534 (anybody unmapped).
-    pub uid: u32,
+    pub uid: Option<u32>,
     /// The gid at connect, when it matters.
     pub gid: Option<u32>,
+    /// The service account whose token the call carries.
+    pub service_account: Option<ServiceAccountName>,
+}
+
+/// How callers in Kubernetes prove which service account they are: by the projected token that a call carries.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceAccountsConfig {
+    /// The issuer that tokens must name, as `kubectl get --raw /.well-known/openid-configuration` prints it.
+    pub issuer: String,
+    /// The audience that tokens must be made for. Default: `keyferry`.
+    #[serde(default = "default_audience")]
+    pub audience: String,
+    /// File with the cluster's public keys, as `kubectl get --raw /openid/v1/jwks` prints them. Read again when it changes.
+    pub keys_file: PathBuf,
+    /// File with this pod's uid, by the downward API; tokens of every other pod are then refused.
+    #[serde(default)]
+    pub pod_uid_file: Option<PathBuf>,
+    /// The longest life that a token may have, 10 minutes to 24 hours. Default: `1h`.
+    #[serde(default = "default_max_life", deserialize_with = "document::duration")]
+    pub max_life: Duration,
 }
 
 /// Where decisions are written.
@@ -316,6 +346,7 @@ impl Config {
     /// Checks a configuration's text. `file` is named in errors; relative paths count from `folder`.
     pub fn parse(text: &str, file: &Path, folder: &Path) -> Result<Self, ConfigError> {
         let mut config = document::parse(text, file)?;
+        file.clone_into(&mut config.file);
         config.anchor_paths(folder);
         Ok(config)
     }
@@ -330,6 +361,10 @@ impl Config {
         if let Some(kerberos) = &mut self.kerberos {
             anchor(&mut kerberos.tmpfs);
             anchor(&mut kerberos.krb5_conf);
+        }
+        if let Some(accounts) = &mut self.service_accounts {
+            anchor(&mut accounts.keys_file);
+            accounts.pod_uid_file.iter_mut().for_each(anchor);
         }
         for grant in self.grants.values_mut() {
             if let GrantConfig::Snowflake(snowflake) = grant {
@@ -348,6 +383,14 @@ fn default_approle_mount() -> VaultPath {
 
 fn default_refresh() -> Duration {
     Duration::from_mins(5)
+}
+
+fn default_audience() -> String {
+    "keyferry".to_owned()
+}
+
+fn default_max_life() -> Duration {
+    Duration::from_hours(1)
 }
 
 fn default_krb5_conf() -> PathBuf {

@@ -1,4 +1,4 @@
-//! What happens to the broker's own credentials while it runs: one line in the audit log and one count each.
+//! What happens to the broker's own credentials, policy and keys while it runs: one line in the audit log and one count each.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::{
 /// Events that wait for the audit log at most.
 const QUEUE: usize = 64;
 
-/// Something that happened to a credential of the broker's own.
+/// Something that happened to a credential of the broker's own, or to what it decides by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A wrapping token had been used by somebody else, or was made elsewhere: raise the alarm.
@@ -23,12 +23,27 @@ pub enum Event {
     SecretVersionTaken(String),
     /// A version of the Vault secret does not work; the one before it stays in use.
     SecretVersionRefused(String),
+    /// The policy of the configuration file is in force.
+    PolicyTaken(String),
+    /// The configuration file cannot be taken again; the policy before it stays in force.
+    PolicyRefused(String),
+    /// The cluster's keys have changed.
+    ClusterKeysTaken(String),
+    /// The file with the cluster's keys cannot be used; the keys before it stay in use.
+    ClusterKeysRefused(String),
 }
 
 impl Event {
     /// Every kind, for metrics that begin at 0.
-    pub const KINDS: [&'static str; 3] =
-        ["SecretIdIntercepted", "SecretVersionTaken", "SecretVersionRefused"];
+    pub const KINDS: [&'static str; 7] = [
+        "SecretIdIntercepted",
+        "SecretVersionTaken",
+        "SecretVersionRefused",
+        "PolicyTaken",
+        "PolicyRefused",
+        "ClusterKeysTaken",
+        "ClusterKeysRefused",
+    ];
 
     /// The event's name in the audit log and in metrics.
     pub fn kind(&self) -> &'static str {
@@ -36,6 +51,10 @@ impl Event {
             Self::SecretIdIntercepted(_) => "SecretIdIntercepted",
             Self::SecretVersionTaken(_) => "SecretVersionTaken",
             Self::SecretVersionRefused(_) => "SecretVersionRefused",
+            Self::PolicyTaken(_) => "PolicyTaken",
+            Self::PolicyRefused(_) => "PolicyRefused",
+            Self::ClusterKeysTaken(_) => "ClusterKeysTaken",
+            Self::ClusterKeysRefused(_) => "ClusterKeysRefused",
         }
     }
 
@@ -43,13 +62,22 @@ impl Event {
         let (kind, outcome) = (
             self.kind(),
             match &self {
-                Self::SecretVersionTaken(_) => Outcome::Noted,
-                Self::SecretIdIntercepted(_) | Self::SecretVersionRefused(_) => Outcome::Failed,
+                Self::SecretVersionTaken(_) | Self::PolicyTaken(_) | Self::ClusterKeysTaken(_) => {
+                    Outcome::Noted
+                }
+                Self::SecretIdIntercepted(_)
+                | Self::SecretVersionRefused(_)
+                | Self::PolicyRefused(_)
+                | Self::ClusterKeysRefused(_) => Outcome::Failed,
             },
         );
         let (Self::SecretIdIntercepted(detail)
         | Self::SecretVersionTaken(detail)
-        | Self::SecretVersionRefused(detail)) = self;
+        | Self::SecretVersionRefused(detail)
+        | Self::PolicyTaken(detail)
+        | Self::PolicyRefused(detail)
+        | Self::ClusterKeysTaken(detail)
+        | Self::ClusterKeysRefused(detail)) = self;
         Record { detail, ..Record::new(kind, outcome) }
     }
 }

@@ -17,10 +17,12 @@ pub mod issuer;
 pub mod limits;
 pub mod metrics;
 pub mod policy;
+mod reload;
 pub mod renew;
 pub mod rpc;
 pub mod run;
 pub mod schedule;
+pub mod service_account;
 pub mod socket;
 #[cfg(test)]
 mod testing;

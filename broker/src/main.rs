@@ -2,12 +2,15 @@
 
 mod cli;
 
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use keyferry_broker::{check, config::Config, prepare};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Notify,
+};
 use tokio_util::sync::CancellationToken;
 
 use self::cli::{Arguments, Command, Output};
@@ -31,7 +34,7 @@ fn main() -> ExitCode {
 fn run(config: &Path) -> anyhow::Result<ExitCode> {
     let prepared = prepare(Config::load(config)?)?;
     runtime()?.block_on(async {
-        prepared.run(stop_signals()?).await?;
+        prepared.run(stop_signals()?, reload_signal()?).await?;
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -56,6 +59,19 @@ fn harden() -> anyhow::Result<()> {
     };
     setrlimit(Resource::RLIMIT_CORE, 0, 0).context("cannot forbid core files")?;
     set_dumpable(false).context("cannot make the process undumpable")
+}
+
+/// Rung at each SIGHUP.
+fn reload_signal() -> anyhow::Result<Arc<Notify>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let ring = Arc::new(Notify::new());
+    let rung = Arc::clone(&ring);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            rung.notify_one();
+        }
+    });
+    Ok(ring)
 }
 
 /// The token that the first SIGTERM or SIGINT cancels; a second one ends the process at once.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     caller::Caller,
-    config::{GrantName, PipelineName, PolicyEntry, Use},
+    config::{CallerMatch, GrantName, PipelineName, PolicyEntry, ServiceAccountName, UNMAPPED_UID, Use},
 };
 
 /// The proof that policy allowed this caller this grant in this way. Only [`Policy`] makes one.
@@ -19,8 +19,8 @@ pub struct Permit {
 
 impl Permit {
     /// Who may.
-    pub fn caller(&self) -> Caller {
-        self.caller
+    pub fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// Under which pipeline.
@@ -44,12 +44,17 @@ impl Permit {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// No entry is about this caller.
-    #[error("policy names no pipeline for uid {uid} and gid {gid}; add an entry under `policy` if it should")]
+    #[error(
+        "policy names no pipeline for uid {uid} and gid {gid}{}; add an entry under `policy` if it should",
+        account.as_ref().map_or_else(String::new, |account| format!(" of service account {account}"))
+    )]
     UnknownCaller {
         /// The caller's uid.
         uid: u32,
         /// The caller's gid.
         gid: u32,
+        /// The service account that it proved.
+        account: Option<ServiceAccountName>,
     },
     /// The caller has several pipelines and named none.
     #[error(
@@ -120,6 +125,11 @@ impl Policy {
         Self { entries }
     }
 
+    /// What it was made of.
+    pub fn entries(&self) -> &[PolicyEntry] {
+        &self.entries
+    }
+
     /// Allows `caller` to use `grant` as `wanted` for `pipeline`, or says why not. Without a pipeline the
     /// caller's only one is meant.
     pub fn authorize(
@@ -130,7 +140,7 @@ impl Policy {
         wanted: Use,
     ) -> Result<Permit, Denied> {
         let permit = self.authorize_any(caller, pipeline, grant)?;
-        if self.allows(*caller, &permit.pipeline, grant, wanted) {
+        if self.allows(caller, &permit.pipeline, grant, wanted) {
             return Ok(Permit { allowed: wanted, ..permit });
         }
         Err(Denied::OtherUse {
@@ -148,14 +158,14 @@ impl Policy {
         pipeline: Option<&PipelineName>,
         grant: &GrantName,
     ) -> Result<Permit, Denied> {
-        let pipeline = self.pipeline_of(*caller, pipeline)?;
+        let pipeline = self.pipeline_of(caller, pipeline)?;
         let found = self
-            .entries_of(*caller)
+            .entries_of(caller)
             .filter(|entry| &entry.pipeline == pipeline)
             .find_map(|entry| entry.allow.get(grant).copied());
         let (pipeline, grant) = (pipeline.clone(), grant.clone());
         match found {
-            Some(allowed) => Ok(Permit { caller: *caller, pipeline, grant, allowed }),
+            Some(allowed) => Ok(Permit { caller: caller.clone(), pipeline, grant, allowed }),
             None => Err(Denied::NotItsGrant { pipeline, grant }),
         }
     }
@@ -163,7 +173,7 @@ impl Policy {
     /// Everything that `caller` may use, pipeline by pipeline.
     pub fn rights(&self, caller: &Caller) -> Rights {
         let mut rights = Rights::new();
-        for entry in self.entries_of(*caller) {
+        for entry in self.entries_of(caller) {
             rights
                 .entry(entry.pipeline.clone())
                 .or_default()
@@ -180,13 +190,17 @@ impl Policy {
 
     fn pipeline_of<'a>(
         &'a self,
-        caller: Caller,
+        caller: &'a Caller,
         named: Option<&PipelineName>,
     ) -> Result<&'a PipelineName, Denied> {
         let own: BTreeSet<&PipelineName> = self.entries_of(caller).map(|entry| &entry.pipeline).collect();
         let uid = caller.uid();
         match (named, own.first()) {
-            (_, None) => Err(Denied::UnknownCaller { uid, gid: caller.gid() }),
+            (_, None) => Err(Denied::UnknownCaller {
+                uid,
+                gid: caller.gid(),
+                account: caller.service_account().cloned(),
+            }),
             (Some(name), _) => {
                 own.get(name).copied().ok_or_else(|| Denied::NotItsPipeline { uid, pipeline: name.clone() })
             }
@@ -198,16 +212,32 @@ impl Policy {
         }
     }
 
-    fn allows(&self, caller: Caller, pipeline: &PipelineName, grant: &GrantName, wanted: Use) -> bool {
+    /// Whether what was permitted still is.
+    pub fn still_allows(&self, permit: &Permit) -> bool {
+        self.allows(&permit.caller, &permit.pipeline, &permit.grant, permit.allowed)
+    }
+
+    fn allows(&self, caller: &Caller, pipeline: &PipelineName, grant: &GrantName, wanted: Use) -> bool {
         self.entries_of(caller)
             .any(|entry| &entry.pipeline == pipeline && entry.allow.get(grant) == Some(&wanted))
     }
 
-    fn entries_of(&self, caller: Caller) -> impl Iterator<Item = &PolicyEntry> {
-        let (uid, gid) = (caller.uid(), caller.gid());
-        self.entries
-            .iter()
-            .filter(move |entry| entry.caller.uid == uid && entry.caller.gid.is_none_or(|g| g == gid))
+    fn entries_of<'a>(&'a self, caller: &'a Caller) -> impl Iterator<Item = &'a PolicyEntry> {
+        self.entries.iter().filter(|entry| entry.caller.is(caller))
+    }
+}
+
+impl CallerMatch {
+    /// Whether all that is said here is true of `caller`. Root and the unmapped uid are nobody unless they are named,
+    /// which no configuration can do: a service account alone does not make them somebody.
+    fn is(&self, caller: &Caller) -> bool {
+        let uid = match self.uid {
+            Some(uid) => uid == caller.uid(),
+            None => self.service_account.is_some() && !matches!(caller.uid(), 0 | UNMAPPED_UID),
+        };
+        let account = self.service_account.as_ref();
+        uid && self.gid.is_none_or(|gid| gid == caller.gid())
+            && account.is_none_or(|account| caller.service_account() == Some(account))
     }
 }
 

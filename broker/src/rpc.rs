@@ -7,7 +7,7 @@ mod ask;
 mod relay;
 mod session;
 mod status;
-mod watch;
+mod watching;
 mod wire;
 
 use std::{io, pin::Pin, sync::Arc, time::Duration};
@@ -22,6 +22,7 @@ use keyferry_proto::{
         credentials_server::{Credentials, CredentialsServer},
     },
 };
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
@@ -33,7 +34,8 @@ use crate::{
     issuer::Upstreams,
     limits::{PerUid, Rate},
     metrics::Metrics,
-    policy::Policy,
+    policy::{Permit, Policy},
+    service_account::Verifier,
     socket::Connection,
 };
 
@@ -44,8 +46,10 @@ const STREAMS: u32 = 128;
 pub struct Broker<U> {
     /// The upstreams, logged in.
     pub upstreams: Arc<U>,
-    /// Who may have what.
-    pub policy: Policy,
+    /// Who may have what, now.
+    policy: watch::Sender<Arc<Policy>>,
+    /// Who proves a service account, when tokens are checked.
+    pub(crate) accounts: Option<Verifier>,
     /// The bearer tokens held now.
     pub grants: Arc<Grants>,
     /// Where decisions are written.
@@ -71,7 +75,7 @@ impl<U: Upstreams> Broker<U> {
     /// A broker that has not served anybody yet.
     pub fn new(
         upstreams: Arc<U>,
-        policy: Policy,
+        (policy, accounts): (Policy, Option<Verifier>),
         grants: Arc<Grants>,
         audit: AuditLog,
         metrics: Arc<Metrics>,
@@ -80,7 +84,8 @@ impl<U: Upstreams> Broker<U> {
     ) -> Self {
         Self {
             upstreams,
-            policy,
+            policy: watch::Sender::new(Arc::new(policy)),
+            accounts,
             grants,
             audit,
             metrics,
@@ -94,6 +99,22 @@ impl<U: Upstreams> Broker<U> {
             watch_places: PerUid::new(limits.watches_per_uid),
             sessions: Sessions::default(),
         }
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.borrow())
+    }
+
+    /// Puts another policy in force; what it no longer allows ends.
+    pub fn replace_policy(&self, policy: Policy) {
+        self.policy.send_replace(Arc::new(policy));
+    }
+
+    /// Waits until the policy in force does not allow this any more.
+    async fn withdrawn(&self, permit: &Permit) {
+        // The sender lives as long as this broker.
+        let _ = self.policy.subscribe().wait_for(|policy| !policy.still_allows(permit)).await;
     }
 }
 
@@ -139,11 +160,12 @@ impl<U: Upstreams> Credentials for Service<U> {
     async fn who_am_i(&self, request: Request<WhoAmIRequest>) -> Result<Response<WhoAmIResponse>, Status> {
         let ask = Ask::admit(&self.0, "WhoAmI", &request).await?;
         let caller = ask.caller();
-        let pipelines = wire::rights(self.0.policy.rights(&caller), &self.0.grants);
+        let pipelines = wire::rights(self.0.policy().rights(caller), &self.0.grants);
         let audit_id = ask.note(Outcome::Granted, |_| ()).await?;
         Ok(Response::new(WhoAmIResponse {
             uid: caller.uid(),
             gid: caller.gid(),
+            service_account: caller.service_account().map(ToString::to_string).unwrap_or_default(),
             pipelines,
             broker_version: env!("CARGO_PKG_VERSION").to_owned(),
             audit_id,
@@ -177,7 +199,7 @@ impl<U: Upstreams> Credentials for Service<U> {
         request: Request<WatchTokenRequest>,
     ) -> Result<Response<Self::WatchTokenStream>, Status> {
         let ask = Ask::admit(&self.0, "WatchToken", &request).await?;
-        Ok(Response::new(watch::watch(&self.0, ask, request.into_inner()).await?))
+        Ok(Response::new(watching::watch(&self.0, ask, request.into_inner()).await?))
     }
 
     async fn initiate(
@@ -243,13 +265,13 @@ impl<U: Upstreams> Credentials for Service<U> {
 impl<U: Upstreams> Service<U> {
     /// Renews what carries this generation: a session of this caller, or the bearer token if this caller
     /// may hold it.
-    fn refuse(&self, permit: &crate::policy::Permit, generation: &str) -> bool {
+    fn refuse(&self, permit: &Permit, generation: &str) -> bool {
         let broker = &self.0;
         if broker.sessions.refuse(permit, generation) {
             return true;
         }
         let holds_tokens =
-            broker.policy.authorize(&permit.caller(), Some(permit.pipeline()), permit.grant(), Use::Token);
+            broker.policy().authorize(permit.caller(), Some(permit.pipeline()), permit.grant(), Use::Token);
         holds_tokens.is_ok_and(|permit| broker.grants.renew(&permit, generation))
     }
 }

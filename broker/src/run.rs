@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -10,13 +13,14 @@ use crate::{
     admin,
     audit::{AuditError, AuditLog, Outcome, Record},
     config::{Config, GrantConfig, GrantName},
-    events::{self, Event},
+    events::{self, Event, Events},
     grants::Grants,
     issuer::Upstreams,
     metrics::Metrics,
     policy::Policy,
-    renew,
+    reload, renew,
     rpc::{self, Broker},
+    service_account::{KeysError, Verifier},
     socket::{self, Place, Socket, SocketError},
     upstream::{self, Upstream, UpstreamError},
 };
@@ -44,6 +48,9 @@ pub enum RunError {
         /// What the system said.
         source: io::Error,
     },
+    /// Nobody could prove a service account.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The server stopped by itself.
     #[error("the gRPC server stopped: {0}")]
     Server(#[from] tonic::transport::Error),
@@ -68,19 +75,21 @@ pub fn prepare(config: Config) -> Result<Prepared, RunError> {
 /// [`prepare`] and [`Prepared::run`] in one, for a configuration without Kerberos or a process that has
 /// been prepared.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
-    prepare(config)?.run(shutdown).await
+    prepare(config)?.run(shutdown, Arc::default()).await
 }
 
 impl Prepared {
     /// Runs the broker until `shutdown`, then drains: nobody new is accepted, open sessions and exchanges may
     /// end until `limits.drain` is over, the rest is closed, and every secret is wiped.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
+    ///
+    /// Each ring of `reload` takes the policy of the configuration file again.
+    pub async fn run(self, shutdown: CancellationToken, reload: Arc<Notify>) -> Result<(), RunError> {
         let Self { config, place } = self;
         let audit = AuditLog::open(&config.audit.path)?;
         audit.record(Record::new("Start", Outcome::Noted)).await?;
         let (tasks, end_upstreams) = (TaskTracker::new(), CancellationToken::new());
         let (events, mut told) = events::channel();
-        let started = Upstream::start(&config, &tasks, &end_upstreams, &shutdown, events).await;
+        let started = Upstream::start(&config, &tasks, &end_upstreams, &shutdown, events.clone()).await;
         let upstream = match started {
             Ok(Some(upstream)) => upstream,
             Ok(None) => {
@@ -96,7 +105,9 @@ impl Prepared {
                 return Err(error.into());
             }
         };
-        let outcome = serve(&config, &place, Arc::clone(&upstream), audit.clone(), told, shutdown).await;
+        let signals = Signals { shutdown, reload };
+        let outcome =
+            serve(&config, &place, Arc::clone(&upstream), audit.clone(), (events, told), signals).await;
         end_upstreams.cancel();
         tasks.close();
         if timeout(LAST_WORDS, tasks.wait()).await.is_err() {
@@ -111,22 +122,34 @@ impl Prepared {
     }
 }
 
+/// What a running broker is told from outside.
+pub struct Signals {
+    /// Ends it.
+    pub shutdown: CancellationToken,
+    /// Takes the policy of the configuration file again.
+    pub reload: Arc<Notify>,
+}
+
 /// Serves what the upstreams give until `shutdown`, and drains. The upstreams are left as they are.
 pub async fn serve<U: Upstreams>(
     config: &Config,
     place: &Arc<Place>,
     upstreams: Arc<U>,
     audit: AuditLog,
-    told: mpsc::Receiver<Event>,
-    shutdown: CancellationToken,
+    (events, told): (Events, mpsc::Receiver<Event>),
+    Signals { shutdown, reload }: Signals,
 ) -> Result<(), RunError> {
+    let accounts = match &config.service_accounts {
+        Some(accounts) => Some(Verifier::open(accounts, events.clone())?),
+        None => None,
+    };
     let metrics = Arc::new(Metrics::default());
     let policy = Policy::new(config.policy.clone());
     let grants = Arc::new(Grants::new(bearers(config, &policy)));
     let end_all = CancellationToken::new();
     let broker = Arc::new(Broker::new(
         upstreams,
-        policy,
+        (policy, accounts),
         grants,
         audit,
         Arc::clone(&metrics),
@@ -145,6 +168,7 @@ pub async fn serve<U: Upstreams>(
         background.spawn(renew::keep_fresh(issuer, slot, margin, Arc::clone(&metrics), end_all.clone()));
     }
     background.spawn(events::report_all(told, broker.audit.clone(), Arc::clone(&metrics), end_all.clone()));
+    background.spawn(reload::policy(Arc::clone(&broker), config.clone(), reload, events, end_all.clone()));
     background.spawn(admin::serve(Arc::clone(&broker), admin, shutdown.clone(), end_all.clone()));
 
     let connections = socket::incoming(socket, config.limits.connections_per_uid, metrics);

@@ -242,7 +242,11 @@ limits: { drain: 300ms }
     let allow = [("sales-sql", Use::Relay), ("analytics", Use::Session), ("reporting", Use::Token)];
     // The tests may run as root, which a configuration file could not name.
     config.policy = vec![PolicyEntry {
-        caller: CallerMatch { uid: geteuid().as_raw(), gid: Some(getegid().as_raw()) },
+        caller: CallerMatch {
+            uid: Some(geteuid().as_raw()),
+            gid: Some(getegid().as_raw()),
+            service_account: None,
+        },
         pipeline: "p".parse().unwrap(),
         allow: allow.into_iter().map(|(name, allowed)| (name.parse().unwrap(), allowed)).collect(),
     }];
@@ -287,7 +291,8 @@ impl Bench {
         let socket = config.socket.path.clone();
         let stop = shutdown.clone();
         let serving = tokio::spawn(async move {
-            run::serve(&config, &place, upstreams, audit, events::channel().1, stop).await
+            let signals = run::Signals { shutdown: stop, reload: Arc::default() };
+            run::serve(&config, &place, upstreams, audit, events::channel(), signals).await
         });
         let client = dial(&socket).await;
         Self { fake, client, socket, shutdown, serving, folder }
@@ -306,6 +311,7 @@ pub(crate) async fn dial(socket: &Path) -> Client {
         socket: socket.to_owned(),
         server_uid: geteuid().as_raw(),
         patience: Duration::from_secs(10),
+        service_account_token: None,
     };
     connect::connect(&address).await.unwrap()
 }

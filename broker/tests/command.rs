@@ -226,8 +226,12 @@ async fn a_broker_serves_turns_a_second_one_away_and_leaves_nothing_behind() {
     assert_eq!(world.keytabs(), 1);
 
     let socket = world.dir.path().join("socket/broker.sock");
-    let address =
-        Address { socket: socket.clone(), server_uid: geteuid().as_raw(), patience: Duration::from_secs(5) };
+    let address = Address {
+        socket: socket.clone(),
+        server_uid: geteuid().as_raw(),
+        patience: Duration::from_secs(5),
+        service_account_token: None,
+    };
     let mut client = connect::connect(&address).await.unwrap();
     let seen = client.who_am_i(WhoAmIRequest {}).await.unwrap().into_inner();
     assert_eq!(seen.uid, geteuid().as_raw());

@@ -73,6 +73,8 @@ pub struct BrokerAddress {
     pub socket: PathBuf,
     /// The broker's uid.
     pub server_uid: u32,
+    /// In Kubernetes the file of the projected service-account token.
+    pub service_account_token: Option<PathBuf>,
 }
 
 /// How the connection to SQL Server is encrypted.

@@ -209,12 +209,10 @@ impl GrantError {
         }
         let reason: String = status.message().chars().filter(|c| !c.is_control()).take(600).collect();
         match status.code() {
-            Code::PermissionDenied => Self::Denied { attempted, grant, reason },
+            Code::PermissionDenied | Code::Unauthenticated => Self::Denied { attempted, grant, reason },
             Code::FailedPrecondition => Self::Refused { attempted, grant, reason },
             Code::ResourceExhausted => Self::Limited { attempted, grant, reason },
-            Code::InvalidArgument | Code::Unauthenticated | Code::NotFound => {
-                Self::Invalid { attempted, grant, reason }
-            }
+            Code::InvalidArgument | Code::NotFound => Self::Invalid { attempted, grant, reason },
             Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded | Code::Aborted => {
                 Self::Unavailable { attempted, grant, reason }
             }

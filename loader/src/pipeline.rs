@@ -100,6 +100,7 @@ pub async fn broker(pipeline: &Pipeline) -> Result<Broker, Failure> {
         socket: pipeline.broker.socket.clone(),
         server_uid: pipeline.broker.server_uid,
         patience: std::time::Duration::from_secs(5),
+        service_account_token: pipeline.broker.service_account_token.clone(),
     };
     let run_id = uuid::Uuid::new_v4().to_string();
     Ok(Broker::connect(&address, &pipeline.name, &run_id).await?)

@@ -4,6 +4,7 @@ use std::{
     io,
     os::{fd::AsFd as _, unix::fs::FileTypeExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,25 +12,54 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use tokio::{net::UnixStream, time::Instant};
 use tonic::{
     Request, Status,
-    metadata::MetadataValue,
+    metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint, Uri},
 };
 
-use crate::{MAX_MESSAGE_BYTES, METADATA_KEY, METADATA_VALUE, v1::credentials_client::CredentialsClient};
+use crate::{
+    MAX_MESSAGE_BYTES, METADATA_KEY, METADATA_VALUE, SERVICE_ACCOUNT_KEY,
+    v1::credentials_client::CredentialsClient,
+};
 
 /// A client whose calls carry the required metadata.
-pub type Client = CredentialsClient<InterceptedService<Channel, Version>>;
+pub type Client = CredentialsClient<InterceptedService<Channel, CallMetadata>>;
 
-/// Adds the contract's version to each call.
-#[derive(Clone, Copy, Debug)]
-pub struct Version;
+/// The longest service-account token that is sent, in bytes.
+const LONGEST_TOKEN: u64 = 8 * 1024;
 
-impl Interceptor for Version {
+/// Adds the contract's version to each call, and the service-account token as its file has it now.
+#[derive(Clone, Debug, Default)]
+pub struct CallMetadata {
+    service_account_token: Option<Arc<Path>>,
+}
+
+impl Interceptor for CallMetadata {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         request.metadata_mut().insert(METADATA_KEY, MetadataValue::from_static(METADATA_VALUE));
+        if let Some(path) = &self.service_account_token {
+            let token = service_account_token(path).map_err(|problem| {
+                Status::failed_precondition(format!(
+                    "cannot send the service-account token of {}: {problem}; mount a projected token there",
+                    path.display()
+                ))
+            })?;
+            request.metadata_mut().insert(SERVICE_ACCOUNT_KEY, token);
+        }
         Ok(request)
     }
+}
+
+/// The kubelet replaces the file ahead of its end, so it is read for each call; it lies in memory.
+fn service_account_token(path: &Path) -> Result<MetadataValue<Ascii>, String> {
+    let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if size > LONGEST_TOKEN {
+        return Err(format!("{size} bytes are no token"));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let mut token = MetadataValue::try_from(text.trim()).map_err(|_| "it holds no token".to_owned())?;
+    token.set_sensitive(true);
+    if token.is_empty() { Err("it is empty".to_owned()) } else { Ok(token) }
 }
 
 /// Where the broker is, and who must be serving there.
@@ -41,6 +71,8 @@ pub struct Address {
     pub server_uid: u32,
     /// How long to wait for a socket that nobody serves yet.
     pub patience: Duration,
+    /// In Kubernetes the file of the projected service-account token, which each call then carries.
+    pub service_account_token: Option<PathBuf>,
 }
 
 /// Why the broker cannot be reached.
@@ -111,6 +143,8 @@ pub async fn connect(address: &Address) -> Result<Client, ConnectError> {
     let deadline = Instant::now() + address.patience;
     // The first connection is made here so that its error can be named exactly.
     drop(dial_until(address, deadline).await?);
+    let metadata =
+        CallMetadata { service_account_token: address.service_account_token.as_deref().map(Arc::from) };
     let target = address.clone();
     let connector = tower::service_fn(move |_: Uri| {
         let target = target.clone();
@@ -124,7 +158,7 @@ pub async fn connect(address: &Address) -> Result<Client, ConnectError> {
         .connect_with_connector(connector)
         .await
         .map_err(|source| ConnectError::Handshake { path: address.socket.clone(), source })?;
-    Ok(CredentialsClient::with_interceptor(channel, Version)
+    Ok(CredentialsClient::with_interceptor(channel, metadata)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES))
 }
@@ -171,7 +205,7 @@ mod tests {
     use super::*;
 
     fn address(socket: PathBuf, server_uid: u32) -> Address {
-        Address { socket, server_uid, patience: Duration::ZERO }
+        Address { socket, server_uid, patience: Duration::ZERO, service_account_token: None }
     }
 
     #[tokio::test]
@@ -180,6 +214,23 @@ mod tests {
         let error = connect(&address(dir.path().join("broker.sock"), 1)).await.unwrap_err();
         assert!(matches!(error, ConnectError::Unreachable { .. }));
         assert!(error.to_string().contains("broker run"), "{error}");
+    }
+
+    #[test]
+    fn the_service_account_token_is_read_for_each_call_and_never_printed() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut metadata = CallMetadata { service_account_token: Some(Arc::from(file.path())) };
+        let refused = metadata.call(Request::new(())).unwrap_err();
+        assert!(refused.message().contains("it is empty"), "{refused:?}");
+        for token in ["first.token.a\n", "second.token.b"] {
+            std::fs::write(file.path(), token).unwrap();
+            let request = metadata.call(Request::new(())).unwrap();
+            let value = request.metadata().get(SERVICE_ACCOUNT_KEY).unwrap();
+            assert_eq!(value.to_str().unwrap(), token.trim());
+            assert!(!format!("{:?}", request.metadata()).contains("token."), "it is printed");
+        }
+        std::fs::write(file.path(), "a".repeat(9000)).unwrap();
+        assert!(metadata.call(Request::new(())).is_err());
     }
 
     #[tokio::test]

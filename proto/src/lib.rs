@@ -25,5 +25,8 @@ pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// The metadata key that every call must carry, with the value [`METADATA_VALUE`].
 pub const METADATA_KEY: &str = "keyferry";
 
+/// The metadata key under which a call carries its projected service-account token.
+pub const SERVICE_ACCOUNT_KEY: &str = "keyferry-service-account-token";
+
 /// The value of [`METADATA_KEY`]: the major version of the contract.
 pub const METADATA_VALUE: &str = "1";

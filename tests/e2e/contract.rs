@@ -16,6 +16,7 @@ const REVIEWED: &[(&str, &str)] = &[
     ("WhoAmIResponse.audit_id", "an id"),
     ("PipelineRights.pipeline", "a name"),
     ("Right.grant", "a name"),
+    ("WhoAmIResponse.service_account", "a name"),
     ("GetTokenRequest.grant", "a name"),
     ("GetTokenRequest.pipeline", "a name"),
     ("GetTokenRequest.run_id", "the caller's own name for its run"),

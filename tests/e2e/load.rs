@@ -152,6 +152,7 @@ async fn client(world: &World) -> Result<Client> {
         socket: world.socket(),
         server_uid: world.users.broker.uid,
         patience: Duration::from_secs(30),
+        service_account_token: None,
     };
     Ok(connect::connect(&address).await?)
 }

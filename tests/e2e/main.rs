@@ -22,6 +22,7 @@ mod fence;
 mod happy;
 mod harness;
 mod input;
+mod kubernetes;
 mod live;
 mod lives;
 mod load;
@@ -73,6 +74,7 @@ fn main() {
     chaos::trials(&mut trials);
     outages::trials(&mut trials);
     lives::trials(&mut trials);
+    kubernetes::trials(&mut trials);
     input::trials(&mut trials);
     chunks::trials(&mut trials);
     points::trials(&mut trials);

@@ -101,6 +101,7 @@ fn minimal_broker() -> Value {
             } },
             "OTHER": { "kerberos": { "spn": "MSSQLSvc/h:1433" } },
         },
+        "service_accounts": { "issuer": "https://cluster", "keys_file": "/k" },
         "policy": [{ "caller": { "uid": 10_002 }, "pipeline": "p", "allow": { "NAME": "session" } }],
         "audit": { "path": "/a" },
     })

@@ -69,7 +69,7 @@ impl Health {
 pub fn health<U: Upstreams>(broker: &Broker<U>, draining: bool) -> Health {
     let statuses = broker.upstreams.status();
     let used: BTreeSet<String> =
-        broker.policy.grants().into_iter().map(|(name, _)| name.to_string()).collect();
+        broker.policy().grants().into_iter().map(|(name, _)| name.to_string()).collect();
     let grants: Vec<GrantHealth> = broker
         .grants
         .slots()

@@ -44,7 +44,7 @@ impl Admin {
         let limits = Limits::default();
         let broker = Arc::new(Broker::new(
             upstreams,
-            policy,
+            (policy, None),
             grants,
             audit,
             Arc::clone(&metrics),

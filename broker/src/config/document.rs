@@ -2,20 +2,22 @@
 //!
 //! `docs/configuration.md` is made from these structs and their comments: a comment ends with its default, if it has one.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_saphyr::Spanned;
 
 use super::{
     AdminConfig, AuditConfig, CallerMatch, Config, ConfigError, GrantConfig, GrantName, KerberosConfig,
-    Limits, PipelineName, PolicyEntry, SocketConfig, Use, VaultConfig,
+    Limits, PipelineName, PolicyEntry, ServiceAccountName, ServiceAccountsConfig, SocketConfig, UNMAPPED_UID,
+    Use, VaultConfig,
     error::{Place, describe, nearest},
     fields::Fields,
 };
-
-/// The uid that the kernel reports for anyone whose own uid is not mapped here.
-const UNMAPPED_UID: u32 = 65_534;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,7 +31,10 @@ struct Document {
     kerberos: Option<Spanned<KerberosConfig>>,
     /// What can be granted, by name.
     grants: BTreeMap<GrantName, Spanned<GrantConfig>>,
-    /// Who may have it. Nothing else is allowed.
+    /// How callers in Kubernetes prove which service account they are; without it no token counts.
+    #[serde(default)]
+    service_accounts: Option<Spanned<ServiceAccountsConfig>>,
+    /// Who may have it. Nothing else is allowed. Taken again at SIGHUP.
     policy: Vec<Entry>,
     /// Where decisions are written.
     audit: AuditConfig,
@@ -44,8 +49,8 @@ struct Document {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
-    /// Who.
-    caller: CallerKeys,
+    /// Who: `uid`, `service_account`, or both; all that is said must be true.
+    caller: Spanned<CallerKeys>,
     /// For which pipeline.
     pipeline: PipelineName,
     /// Which grants, and each in which use: `relay`, `session` or `token`.
@@ -56,10 +61,14 @@ struct Entry {
 #[serde(deny_unknown_fields)]
 struct CallerKeys {
     /// The uid at connect, by the kernel's word. Never 0 and never 65534.
-    uid: Spanned<u32>,
+    #[serde(default)]
+    uid: Option<Spanned<u32>>,
     /// The gid at connect, when it matters.
     #[serde(default)]
     gid: Option<u32>,
+    /// The service account whose token each call carries, `namespace/name`; needs `service_accounts`.
+    #[serde(default)]
+    service_account: Option<ServiceAccountName>,
 }
 
 fn default_limits() -> Spanned<Limits> {
@@ -93,15 +102,21 @@ impl Document {
         }
         self.check_fields()?;
         check_refresh(&self.vault.value).map_err(|problem| (self.vault.referenced.into(), problem))?;
+        if let Some(accounts) = &self.service_accounts {
+            check_accounts(&accounts.value).map_err(|problem| (accounts.referenced.into(), problem))?;
+        }
         for entry in &self.policy {
+            self.check_caller(&entry.caller)?;
             self.check_entry(entry)?;
         }
         check_limits(&self.limits.value).map_err(|problem| (self.limits.referenced.into(), problem))?;
         Ok(Config {
+            file: PathBuf::new(),
             socket: self.socket,
             vault: self.vault.value,
             kerberos: self.kerberos.map(|kerberos| kerberos.value),
             grants: self.grants.into_iter().map(|(name, grant)| (name, grant.value)).collect(),
+            service_accounts: self.service_accounts.map(|accounts| accounts.value),
             policy: self.policy.into_iter().map(Entry::into_policy).collect(),
             audit: self.audit,
             admin: self.admin,
@@ -146,8 +161,18 @@ impl Document {
         }
     }
 
-    fn check_entry(&self, entry: &Entry) -> Result<(), Wrong> {
-        let uid = &entry.caller.uid;
+    fn check_caller(&self, caller: &Spanned<CallerKeys>) -> Result<(), Wrong> {
+        let wrong = |problem: &str| Err((caller.referenced.into(), problem.to_owned()));
+        let CallerKeys { uid, service_account, .. } = &caller.value;
+        if uid.is_none() && service_account.is_none() {
+            return wrong("this caller could be anybody; say `uid`, `service_account` or both");
+        }
+        if service_account.is_some() && self.service_accounts.is_none() {
+            return wrong(
+                "`service_account` needs the top-level section `service_accounts`, which is missing; add it",
+            );
+        }
+        let Some(uid) = uid else { return Ok(()) };
         let who = match uid.value {
             0 => Some("root, which no policy can bound"),
             UNMAPPED_UID => Some("whoever has no uid of its own here"),
@@ -157,6 +182,10 @@ impl Document {
             let problem = format!("uid {} is {who}; run the caller under a uid of its own", uid.value);
             return Err((uid.referenced.into(), problem));
         }
+        Ok(())
+    }
+
+    fn check_entry(&self, entry: &Entry) -> Result<(), Wrong> {
         for (name, use_) in &entry.allow {
             let place = Place::from(use_.referenced);
             let Some(grant) = self.grants.get(name) else {
@@ -186,7 +215,11 @@ impl Document {
 impl Entry {
     fn into_policy(self) -> PolicyEntry {
         PolicyEntry {
-            caller: CallerMatch { uid: self.caller.uid.value, gid: self.caller.gid },
+            caller: CallerMatch {
+                uid: self.caller.value.uid.map(|uid| uid.value),
+                gid: self.caller.value.gid,
+                service_account: self.caller.value.service_account,
+            },
             pipeline: self.pipeline,
             allow: self.allow.into_iter().map(|(grant, use_)| (grant, use_.value)).collect(),
         }
@@ -199,6 +232,21 @@ fn check_refresh(vault: &VaultConfig) -> Result<(), String> {
         return Ok(());
     }
     Err("`refresh` is how often Vault is asked for a new version: write 1 second to 24 hours".to_owned())
+}
+
+fn check_accounts(accounts: &ServiceAccountsConfig) -> Result<(), String> {
+    for (key, text) in [("issuer", &accounts.issuer), ("audience", &accounts.audience)] {
+        if text.is_empty() || text.len() > 512 || text.contains(|c: char| c.is_control() || c.is_whitespace())
+        {
+            return Err(format!(
+                "`{key}` is what the tokens' claim must read: 1 to 512 characters without spaces"
+            ));
+        }
+    }
+    if (Duration::from_mins(10)..=Duration::from_hours(24)).contains(&accounts.max_life) {
+        return Ok(());
+    }
+    Err("`max_life` is the longest life of a token: write 10 minutes to 24 hours".to_owned())
 }
 
 fn check_limits(limits: &Limits) -> Result<(), String> {

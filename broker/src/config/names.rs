@@ -1,6 +1,6 @@
 //! Names that cannot be wrong: parsed once, checked for length and alphabet, then passed as types.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::Deserialize;
 
@@ -34,6 +34,14 @@ pub enum NameError {
         found: char,
         /// Where it is, counted from 1.
         position: usize,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+    /// The text is not two names with a slash between them.
+    #[error("a {what} has two parts; {allowed}")]
+    NotTwoParts {
+        /// What the text should have named.
+        what: &'static str,
         /// What is allowed.
         allowed: &'static str,
     },
@@ -160,6 +168,51 @@ name!(
     SnowflakeName, "Snowflake name", check_line
 );
 
+/// A service account of Kubernetes, `namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ServiceAccountName(Arc<str>);
+
+impl ServiceAccountName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ServiceAccountName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        const WHAT: &str = "service account";
+        const ALLOWED: &str = "write `namespace/name`, each of lower-case letters, digits, `-` and `.`";
+        check(WHAT, text, 320, ALLOWED, |_, c| {
+            c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '/')
+        })?;
+        let mut parts = text.split('/');
+        let whole = |part: Option<&str>| part.is_some_and(|part| !matches!(part, "" | "." | ".."));
+        if whole(parts.next()) && whole(parts.next()) && parts.next().is_none() {
+            Ok(Self(text.into()))
+        } else {
+            Err(NameError::NotTwoParts { what: WHAT, allowed: ALLOWED })
+        }
+    }
+}
+
+impl TryFrom<String> for ServiceAccountName {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for ServiceAccountName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -177,6 +230,14 @@ mod tests {
         for good in ["sales-sql", "analytics", "A.1_x", "0"] {
             assert_eq!(good.parse::<GrantName>().unwrap().as_str(), good);
         }
+    }
+
+    #[test]
+    fn a_service_account_is_a_namespace_and_a_name() {
+        for bad in ["", "dbt", "a/", "/a", "a/b/c", "a/..", "A/b", "a b/c", "a/b\n", "a\0/b"] {
+            assert!(bad.parse::<ServiceAccountName>().is_err(), "{bad:?}");
+        }
+        assert_eq!("analytics/dbt".parse::<ServiceAccountName>().unwrap().as_str(), "analytics/dbt");
     }
 
     #[test]

@@ -67,7 +67,7 @@ fn limits_are_read_as_durations_in_words() {
 
 #[test]
 fn a_typo_is_named_with_its_place_and_the_nearest_right_key() {
-    assert_snapshot!(error_after("socket:", "sokcet:"), @r#"broker.yaml:1:1: unknown key "sokcet"; did you mean `socket`? (here: socket, vault, kerberos, grants, policy, audit, admin, limits)"#);
+    assert_snapshot!(error_after("socket:", "sokcet:"), @r#"broker.yaml:1:1: unknown key "sokcet"; did you mean `socket`? (here: socket, vault, kerberos, grants, service_accounts, policy, audit, admin, limits)"#);
     assert_snapshot!(error_after("secret_id_file", "secretid_file"), @r#"broker.yaml:5:45: unknown key "secretid_file"; did you mean `secret_id_file`? (here: mount, role_id_file, secret_id_file, wrapped)"#);
     assert_snapshot!(error_after("warehouses:", "warehouse:"), @r#"broker.yaml:15:7: unknown key "warehouse"; did you mean `warehouses`? (here: account, url, ca_file, user_key, user, roles, warehouses, login)"#);
     assert_snapshot!(error_after("kerberos: { spn", "kerberso: { spn"), @r#"broker.yaml:9:16: unknown choice "kerberso"; did you mean `kerberos`? (here: kerberos, snowflake)"#);
@@ -95,6 +95,16 @@ fn root_and_the_unmapped_uid_are_refused_in_policy() {
     assert_snapshot!(error_after("uid: 10002", "uid: 65534"), @"broker.yaml:19:20: uid 65534 is whoever has no uid of its own here; run the caller under a uid of its own");
     assert_snapshot!(error_after("uid: 10002", "uid: -1"), @"broker.yaml:19:20: a whole number (u32) is expected here; write one, without quotes");
     assert_snapshot!(error_after("uid: 10002", "uid: loader"), @"broker.yaml:19:20: a whole number (u32) is expected here; write one, without quotes");
+}
+
+#[test]
+fn a_caller_is_somebody_and_a_service_account_needs_the_clusters_keys() {
+    assert_snapshot!(error_after("uid: 10002", "gid: 7"), @"");
+    assert_snapshot!(error_after("uid: 10002", "service_account: analytics/dbt"), @"");
+    assert_snapshot!(error_after("uid: 10002", "service_account: dbt"), @"");
+    let section =
+        "service_accounts: { issuer: https://cluster.local, keys_file: keys.json, max_life: 5m }\naudit: {";
+    assert_snapshot!(error_after("audit: {", section), @"");
 }
 
 #[test]

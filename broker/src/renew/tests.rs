@@ -66,7 +66,7 @@ struct Bench {
 fn permit() -> Permit {
     let grant: GrantName = "snow".parse().unwrap();
     let entry = PolicyEntry {
-        caller: CallerMatch { uid: 7, gid: None },
+        caller: CallerMatch { uid: Some(7), ..CallerMatch::default() },
         pipeline: "p".parse().unwrap(),
         allow: [(grant.clone(), Use::Token)].into(),
     };

@@ -1,9 +1,9 @@
 //! One call on its way: who asks, what policy says, and the line in the audit log before the answer.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
-use keyferry_proto::{METADATA_KEY, METADATA_VALUE};
-use tonic::{Request, Status, transport::server::UdsConnectInfo};
+use keyferry_proto::{METADATA_KEY, METADATA_VALUE, SERVICE_ACCOUNT_KEY};
+use tonic::{Request, Status, metadata::MetadataMap, transport::server::UdsConnectInfo};
 
 use super::{Broker, status};
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     issuer::Upstreams,
     limits::Pass,
     policy::{Denied, Permit},
+    service_account::TokenError,
 };
 
 /// The longest generation or upstream code that a caller may send back, in bytes.
@@ -48,7 +49,7 @@ impl<U: Upstreams> Ask<U> {
             ..Record::new(event, Outcome::Denied)
         };
         let ask = Self { broker: Arc::clone(broker), caller, record };
-        match broker.rate.pass(caller.uid()) {
+        match broker.rate.pass(ask.caller.uid()) {
             Pass::Yes => {}
             Pass::FirstRefused => return Err(ask.denied("rate", too_many()).await),
             Pass::Refused => {
@@ -62,11 +63,33 @@ impl<U: Upstreams> Ask<U> {
                 Status::unauthenticated("the metadata key `keyferry: 1` is missing; use a Keyferry client");
             return Err(ask.denied("no_metadata", status).await);
         }
-        Ok(ask)
+        ask.with_service_account(request.metadata()).await
     }
 
-    pub(super) fn caller(&self) -> Caller {
-        self.caller
+    /// A call may prove a service account; one that tries and fails gets nothing, whatever its uid may have.
+    async fn with_service_account(mut self, metadata: &MetadataMap) -> Result<Self, Status> {
+        let mut tokens = metadata.get_all(SERVICE_ACCOUNT_KEY).iter();
+        let Some(token) = tokens.next() else { return Ok(self) };
+        let outcome = match (&self.broker.accounts, token.to_str(), tokens.next()) {
+            (_, _, Some(_)) => Err(TokenError::Several),
+            (None, ..) => Err(TokenError::NotConfigured),
+            (Some(accounts), Ok(token), None) => accounts.verify(token, SystemTime::now()),
+            (Some(_), Err(_), None) => Err(TokenError::Form("it is no text")),
+        };
+        match outcome {
+            Ok(account) => {
+                account.as_str().clone_into(&mut self.record.service_account);
+                self.caller = self.caller.proved(account);
+                Ok(self)
+            }
+            Err(error) => {
+                Err(self.denied("service_account", Status::unauthenticated(error.to_string())).await)
+            }
+        }
+    }
+
+    pub(super) fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// Reads the names of the request and asks policy. Without a use any use of the grant is enough.
@@ -85,7 +108,7 @@ impl<U: Upstreams> Ask<U> {
         grant.as_str().clone_into(&mut self.record.grant);
         self.record.pipeline = pipeline.as_ref().map(ToString::to_string).unwrap_or_default();
         self.record.run_id = run_id.map(|id| id.to_string()).unwrap_or_default();
-        let policy = &self.broker.policy;
+        let policy = self.broker.policy();
         let decision = match wanted {
             Some(wanted) => policy.authorize(&self.caller, pipeline.as_ref(), &grant, wanted),
             None => policy.authorize_any(&self.caller, pipeline.as_ref(), &grant),
@@ -103,6 +126,12 @@ impl<U: Upstreams> Ask<U> {
                 Err(self.denied(denied.reason(), status).await)
             }
         }
+    }
+
+    /// Refuses what policy allowed before.
+    pub(super) async fn withdrawn(&self) -> Status {
+        let status = Status::permission_denied("policy has changed and no longer allows this grant");
+        self.denied("withdrawn", status).await
     }
 
     /// Refuses a request that cannot be right.

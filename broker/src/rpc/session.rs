@@ -140,8 +140,15 @@ impl<U: Upstreams> Opening<U> {
         session.session_id().clone_into(&mut self.ask.record.session_id);
         let (number, entry) = self.broker.sessions.enter(&self.permit, session.grant());
         let gauge = self.broker.metrics.session_opened(self.permit.grant().as_str());
-        let mut open =
-            Open { broker: self.broker, ask: self.ask, target: self.target, session, answers, entry };
+        let mut open = Open {
+            broker: self.broker,
+            ask: self.ask,
+            permit: self.permit,
+            target: self.target,
+            session,
+            answers,
+            entry,
+        };
         let why = match open.hand_over().await {
             Err(status) => {
                 // A caller that is gone needs no status.
@@ -193,6 +200,7 @@ impl<U: Upstreams> Opening<U> {
 struct Open<U: Upstreams> {
     broker: Arc<Broker<U>>,
     ask: Ask<U>,
+    permit: Permit,
     target: Target,
     session: U::Session,
     answers: mpsc::Sender<Answer>,
@@ -234,6 +242,11 @@ impl<U: Upstreams> Open<U> {
             tokio::select! {
                 () = self.answers.closed() => return "the caller ended it",
                 () = self.broker.stop.cancelled() => return "the broker stops",
+                () = self.broker.withdrawn(&self.permit) => {
+                    // A caller that is gone needs no status.
+                    let _ = self.answers.try_send(Err(self.ask.withdrawn().await));
+                    return "policy no longer allows it";
+                }
                 () = self.entry.refused() => {
                     if self.entry.generation() != generation {
                         continue;

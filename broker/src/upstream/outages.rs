@@ -27,7 +27,7 @@ const NEVER: Duration = Duration::from_hours(24);
 fn permit() -> Permit {
     let grant = name("analytics");
     let entry = PolicyEntry {
-        caller: CallerMatch { uid: 7, gid: None },
+        caller: CallerMatch { uid: Some(7), ..CallerMatch::default() },
         pipeline: "p".parse().unwrap(),
         allow: [(grant.clone(), Use::Token)].into(),
     };

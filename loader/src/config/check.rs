@@ -31,7 +31,11 @@ impl Checker<'_> {
         Ok(Pipeline {
             file: self.file.to_owned(),
             name: self.name(raw.pipeline, "the pipeline's name", MAX_SOURCE_NAME)?,
-            broker: BrokerAddress { socket: self.path(raw.broker.socket), server_uid: raw.broker.server_uid },
+            broker: BrokerAddress {
+                socket: self.path(raw.broker.socket),
+                server_uid: raw.broker.server_uid,
+                service_account_token: raw.broker.service_account_token.map(|path| self.path(path)),
+            },
             source: self.source(raw.source)?,
             target: self.target(raw.target, identifiers)?,
             limits: self.limits(raw.limits)?,

@@ -39,6 +39,9 @@ pub(super) struct Broker {
     pub socket: PathBuf,
     /// The broker's uid. Nothing is sent to a socket that another uid serves.
     pub server_uid: u32,
+    /// In Kubernetes the file of the projected service-account token (audience `keyferry`), which each call then carries.
+    #[serde(default)]
+    pub service_account_token: Option<PathBuf>,
 }
 
 /// The SQL Server side.

@@ -119,12 +119,10 @@ impl Failure {
         let reason: String = status.message().chars().filter(|c| !c.is_control()).take(LONGEST).collect();
         let reason = reason.trim_end_matches('.').to_owned();
         match status.code() {
-            Code::PermissionDenied => Self::Denied { attempted, reason },
+            Code::PermissionDenied | Code::Unauthenticated => Self::Denied { attempted, reason },
             Code::FailedPrecondition => Self::Refused { attempted, reason },
             Code::ResourceExhausted => Self::Limited { attempted, reason },
-            Code::InvalidArgument | Code::NotFound | Code::Unauthenticated => {
-                Self::Invalid { attempted, reason }
-            }
+            Code::InvalidArgument | Code::NotFound => Self::Invalid { attempted, reason },
             Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::Aborted => {
                 Self::Unavailable { attempted, reason }
             }

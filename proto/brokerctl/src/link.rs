@@ -28,6 +28,9 @@ pub(crate) struct LinkArguments {
     /// A name of your own for what you are doing; it appears in the broker's audit log [env: KEYFERRY_RUN_ID]
     #[arg(long, global = true, value_name = "ID")]
     run_id: Option<String>,
+    /// In Kubernetes the file of the projected service-account token [env: KEYFERRY_SERVICE_ACCOUNT_TOKEN]
+    #[arg(long, global = true, value_name = "PATH")]
+    service_account_token: Option<PathBuf>,
     /// How long to wait for a broker that is not there yet, for example 30s [env: KEYFERRY_PATIENCE, or 10s]
     #[arg(long, global = true, value_name = "TIME")]
     patience: Option<String>,
@@ -62,11 +65,14 @@ impl Link {
             None => PATIENCE,
         };
         let socket = arguments.socket.or_else(|| set("KEYFERRY_SOCKET").map(PathBuf::from));
+        let token = arguments.service_account_token;
+        let token = token.or_else(|| set("KEYFERRY_SERVICE_ACCOUNT_TOKEN").map(PathBuf::from));
         Ok(Self {
             address: Address {
                 socket: socket.unwrap_or_else(|| SOCKET.into()),
                 server_uid: uid(&server)?,
                 patience,
+                service_account_token: token,
             },
             pipeline: arguments.pipeline.or_else(|| set("KEYFERRY_PIPELINE")).unwrap_or_default(),
             run_id: arguments.run_id.or_else(|| set("KEYFERRY_RUN_ID")).unwrap_or_default(),

@@ -11,6 +11,8 @@ use crate::{cli::Output, held::left, link::Link};
 struct Report<'a> {
     uid: u32,
     gid: u32,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    service_account: &'a str,
     socket: String,
     server_uid: u32,
     broker_version: &'a str,
@@ -33,6 +35,7 @@ pub(crate) fn print(answer: &WhoAmIResponse, link: &Link, output: Output) -> Str
     let report = Report {
         uid: answer.uid,
         gid: answer.gid,
+        service_account: &answer.service_account,
         socket: link.address.socket.display().to_string(),
         server_uid: link.address.server_uid,
         broker_version: &answer.broker_version,
@@ -54,8 +57,12 @@ pub(crate) fn print(answer: &WhoAmIResponse, link: &Link, output: Output) -> Str
 }
 
 fn human(report: &Report<'_>, answer: &WhoAmIResponse) -> String {
+    let account = match report.service_account {
+        "" => String::new(),
+        account => format!(", service account {account}"),
+    };
     let mut text = format!(
-        "uid {}, gid {} at {} (broker {}, uid {})\n\n",
+        "uid {}, gid {}{account} at {} (broker {}, uid {})\n\n",
         report.uid, report.gid, report.socket, report.broker_version, report.server_uid
     );
     if report.grants.is_empty() {

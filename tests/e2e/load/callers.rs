@@ -37,6 +37,7 @@ pub(crate) fn call_broker(arguments: &[String]) -> Result<()> {
         socket: PathBuf::from(socket),
         server_uid: uid.parse()?,
         patience: Duration::from_secs(20),
+        service_account_token: None,
     };
     let count: usize = count.parse()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

@@ -176,6 +176,7 @@ fn words(leaf: &str, suffix: &str) -> Result<(String, Form)> {
         "AccountName" => ("account identifier", Form::Text),
         "SnowflakeName" => ("Snowflake name", Form::Text),
         "GrantName" | "PipelineName" => ("name", Form::Text),
+        "ServiceAccountName" => ("`namespace/name`", Form::Text),
         "Group" => ("group", Form::Text),
         "Mode" => ("mode", Form::Text),
         "Use" => ("use", Form::Text),

@@ -160,7 +160,12 @@ async fn fetch(world: &World, judge: User) -> Result<String> {
 /// The caller itself: prints the token that policy allows it.
 pub async fn print_token(socket: &Path, server_uid: u32) -> Result<()> {
     use std::io::Write as _;
-    let address = Address { socket: socket.to_owned(), server_uid, patience: Duration::from_secs(5) };
+    let address = Address {
+        socket: socket.to_owned(),
+        server_uid,
+        patience: Duration::from_secs(5),
+        service_account_token: None,
+    };
     let mut client = connect(&address).await?;
     let request = GetTokenRequest {
         grant: "analytics".to_owned(),

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use hyper_util::rt::TokioIo;
 use keyferry_proto::{
-    connect::Version,
+    connect::CallMetadata,
     v1::{
         GetSettingsRequest, GetTokenRequest, GssBegin, GssClient, OpenSessionRequest, WatchTokenRequest,
         WhoAmIRequest, credentials_client::CredentialsClient, gss_client,
@@ -33,7 +33,7 @@ pub async fn record(socket: &Path, out: &Path) -> Result<()> {
         async move { Ok::<_, io::Error>(TokioIo::new(Tap { inner: UnixStream::connect(socket).await?, heard })) }
     });
     let channel = Endpoint::from_static("http://broker.keyferry").connect_with_connector(connector).await?;
-    let mut client = CredentialsClient::with_interceptor(channel, Version);
+    let mut client = CredentialsClient::with_interceptor(channel, CallMetadata::default());
     let run_id = "wire-check".to_owned();
     client.who_am_i(WhoAmIRequest {}).await?;
     for grant in ["sales-sql", "analytics"] {

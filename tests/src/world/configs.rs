@@ -99,6 +99,8 @@ pub struct PipelineSetup {
     pub encrypt: String,
     /// Further keys of `source`.
     pub source: String,
+    /// Further keys of `broker`.
+    pub broker: String,
     /// Seconds for which work that fails in passing is tried again.
     pub patience: u64,
 }
@@ -113,6 +115,7 @@ impl Default for PipelineSetup {
             socket: None,
             encrypt: "required".to_owned(),
             source: String::new(),
+            broker: String::new(),
             patience: 5,
         }
     }
@@ -145,7 +148,7 @@ impl PipelineSetup {
         }
         format!(
             "pipeline: {pipeline}\n\
-             broker: {{ socket: {socket}, server_uid: {uid} }}\n\
+             broker: {{ socket: {socket}, server_uid: {uid}{broker} }}\n\
              source: {{ database: {SOURCE_DATABASE}, grant: sales-sql, encrypt: {encrypt}, ca_file: {ca}{source} }}\n\
              target:\n  grant: analytics\n  role: {role}\n  warehouse: LOAD_WH\n  database: {TARGET_DATABASE}\n  schema: {TARGET_SCHEMA}\n  \
              ca_file: {ca}\n  stage_endpoint_allow: [\"{objects}\"]\n\
@@ -156,6 +159,7 @@ impl PipelineSetup {
             uid = world.users.broker.uid,
             encrypt = self.encrypt,
             source = self.source,
+            broker = self.broker,
             role = self.role,
             objects = world.snowflake.objects_addr,
             limits = self.limits,

@@ -34,6 +34,7 @@ pub(super) async fn run(calling: &Calling) -> Result<Answered> {
         socket: calling.socket.clone(),
         server_uid: calling.server_uid,
         patience: Duration::from_secs(20),
+        service_account_token: None,
     };
     let mut clients = Vec::new();
     for _ in 0..calling.connections.max(1) {
@@ -51,7 +52,8 @@ pub(super) async fn run(calling: &Calling) -> Result<Answered> {
 
 /// The token itself, for a client that logs in to Snowflake.
 pub async fn token(socket: PathBuf, server_uid: u32) -> Result<Vec<u8>> {
-    let address = Address { socket, server_uid, patience: Duration::from_secs(20) };
+    let address =
+        Address { socket, server_uid, patience: Duration::from_secs(20), service_account_token: None };
     Ok(fetch(connect::connect(&address).await?).await?)
 }
 

@@ -65,6 +65,11 @@ impl<U: Upstreams> Watch<U> {
         let why = loop {
             let next = tokio::select! {
                 () = self.answers.closed() => break "the caller ended it",
+                () = self.broker.withdrawn(&self.permit) => {
+                    // A caller that is gone needs no status.
+                    let _ = self.answers.try_send(Err(self.ask.withdrawn().await));
+                    break "policy no longer allows it";
+                }
                 () = self.broker.draining.cancelled() => {
                     let status = Status::unavailable("the broker is stopping; call again");
                     // A caller that is gone needs no status.
