@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: help packages build demo test chaos memory bench reference lint manifests judges fmt clean
+.PHONY: help packages build demo test chaos memory bench reference lint manifests judges images pod-test redteam fmt clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,15 @@ judges: packages ## Third-party clients against the stand-ins (needs Python 3, N
 
 manifests: ## Everything in deploy/ against what will read it: Kubernetes' schemas, systemd, compose, ECS (needs Python 3 and Go)
 	@tests/setup/manifests.sh
+
+pod-test: packages ## The pod with podman, stand-ins outside it: the job, the attacks from inside the loader's container, the drain (root; after `make images`)
+	@tests/setup/pod.sh
+
+redteam: packages ## The tests of every row of SECURITY.md, as root; prints threat, control, outcome
+	@tests/setup/redteam.sh
+
+images: ## Both container images, built as the Dockerfiles say (podman; without a registry from Debian's packages), and a look at what is in them
+	@tests/setup/images.sh
 
 reference: packages ## Writes docs/configuration.md and docs/errors.md from the code
 	@KEYFERRY_WRITE_REFERENCE=1 $(CARGO) test --locked --workspace --features keyferry-loader/failpoints --test e2e -- reference_

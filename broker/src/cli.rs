@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use keyferry_broker::{
     check::{Cause, Report, StepOutcome},
     codes,
+    environment::SecretInEnvironment,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -125,5 +126,6 @@ fn entry(error: &anyhow::Error) -> &'static codes::Entry {
     let config = error.downcast_ref().map(codes::of_config);
     let upstream = || error.downcast_ref().map(codes::of_upstream);
     let run = || error.downcast_ref().map(codes::of_run);
-    config.or_else(upstream).or_else(run).unwrap_or(&codes::INTERNAL)
+    let environment = error.is::<SecretInEnvironment>().then_some(&codes::SECRET_IN_ENVIRONMENT);
+    config.or(environment).or_else(upstream).or_else(run).unwrap_or(&codes::INTERNAL)
 }

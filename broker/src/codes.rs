@@ -116,6 +116,8 @@ catalogue! {
         "look at what the message names; otherwise report it";
     CLUSTER_KEYS = "B704", 78, "the cluster's keys, or this pod's uid, cannot be read", "the file and what is wrong with it",
         "mount what `service_accounts` names; docs/configuration.md says what it holds";
+    SECRET_IN_ENVIRONMENT = "B705", 78, "the environment holds a secret", "the variable's name",
+        "take it out, consider it known, and deliver secrets as files or in Vault";
 }
 
 /// The entry of a configuration that was refused.

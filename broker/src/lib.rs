@@ -11,6 +11,7 @@ pub mod check;
 mod clock;
 pub mod codes;
 pub mod config;
+pub mod environment;
 pub mod events;
 pub mod grants;
 pub mod issuer;

@@ -6,7 +6,7 @@ use std::{path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use keyferry_broker::{check, config::Config, prepare};
+use keyferry_broker::{check, config::Config, environment, prepare};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Notify,
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
 
 /// The folder is claimed and the process prepared before the runtime starts its threads.
 fn run(config: &Path) -> anyhow::Result<ExitCode> {
+    environment::check(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))?;
     let prepared = prepare(Config::load(config)?)?;
     runtime()?.block_on(async {
         prepared.run(stop_signals()?, reload_signal()?).await?;

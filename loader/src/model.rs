@@ -354,3 +354,38 @@ pub fn bracketed(name: &str) -> String {
 pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a server reads at the front of `text`: the name between the marks, and what is left behind it.
+    fn read(text: &str, open: char, close: char) -> Option<(String, &str)> {
+        let mut rest = text.strip_prefix(open)?;
+        let mut name = String::new();
+        loop {
+            let at = rest.find(close)?;
+            name.push_str(&rest[..at]);
+            rest = &rest[at + close.len_utf8()..];
+            match rest.strip_prefix(close) {
+                Some(behind) => {
+                    name.push(close);
+                    rest = behind;
+                }
+                None => return Some((name, rest)),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_survives_its_quotes_on_both_sides(name in ".*|[\\]\"\\[;-]{1,20}", behind in "[ .;a]{0,3}") {
+            let source = bracketed(&name) + &behind;
+            prop_assert_eq!(read(&source, '[', ']'), Some((name.clone(), behind.as_str())));
+            let target = quoted(&name) + &behind;
+            prop_assert_eq!(read(&target, '"', '"'), Some((name, behind.as_str())));
+        }
+    }
+}

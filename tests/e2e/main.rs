@@ -12,6 +12,7 @@
     clippy::assigning_clones
 )]
 
+mod attacks;
 mod boundary;
 mod chaos;
 mod chunks;
@@ -67,6 +68,7 @@ fn main() {
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     arguments.test_threads.get_or_insert(cores + 1);
     let mut trials = Vec::new();
+    attacks::trials(&mut trials);
     happy::trials(&mut trials);
     fence::trials(&mut trials);
     refused::trials(&mut trials);

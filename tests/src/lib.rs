@@ -7,6 +7,7 @@
 pub mod demo;
 pub mod process;
 pub mod proof;
+pub mod redteam;
 pub mod results;
 pub mod sample;
 pub mod world;

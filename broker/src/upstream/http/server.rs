@@ -66,7 +66,20 @@ pub(in crate::upstream) struct Server {
 
 impl Server {
     pub(in crate::upstream) async fn start(answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
-        let (acceptor, ca) = certificate();
+        Self::with(certificate(|_| ()), answer).await
+    }
+
+    /// A server whose certificate is not as it should be.
+    pub(in crate::upstream) async fn with_certificate(
+        change: impl FnOnce(&mut rcgen::CertificateParams),
+    ) -> Self {
+        Self::with(certificate(change), |_| Reply::Json(200, serde_json::json!({}))).await
+    }
+
+    async fn with(
+        (acceptor, ca): (TlsAcceptor, tempfile::NamedTempFile),
+        answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://127.0.0.1:{}", listener.local_addr().unwrap().port());
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -156,16 +169,15 @@ async fn serve(
     })
 }
 
-fn certificate() -> (TlsAcceptor, tempfile::NamedTempFile) {
+fn certificate(change: impl FnOnce(&mut rcgen::CertificateParams)) -> (TlsAcceptor, tempfile::NamedTempFile) {
     let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let authority_key = rcgen::KeyPair::generate().unwrap();
     let ca = authority.self_signed(&authority_key).unwrap();
     let key = rcgen::KeyPair::generate().unwrap();
-    let leaf = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()])
-        .unwrap()
-        .signed_by(&key, &rcgen::Issuer::new(authority, authority_key))
-        .unwrap();
+    let mut leaf = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    change(&mut leaf);
+    let leaf = leaf.signed_by(&key, &rcgen::Issuer::new(authority, authority_key)).unwrap();
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(ca.pem().as_bytes()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

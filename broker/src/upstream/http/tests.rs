@@ -65,6 +65,31 @@ async fn a_certificate_of_another_authority_is_refused_before_anything_is_sent()
 }
 
 #[tokio::test]
+async fn certificates_that_ended_have_not_begun_or_are_for_others_are_refused_before_anything_is_sent() {
+    let expired = Server::with_certificate(|leaf| leaf.not_after = rcgen::date_time_ymd(2020, 1, 1)).await;
+    let future = Server::with_certificate(|leaf| leaf.not_before = rcgen::date_time_ymd(2200, 1, 1)).await;
+    let other_host = Server::with_certificate(|leaf| {
+        leaf.subject_alt_names = vec![rcgen::SanType::DnsName("vault.example.com".try_into().unwrap())];
+    })
+    .await;
+    let for_clients = Server::with_certificate(|leaf| {
+        leaf.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    })
+    .await;
+    for (what, server) in [
+        ("expired", expired),
+        ("of tomorrow", future),
+        ("another host's", other_host),
+        ("a client's", for_clients),
+    ] {
+        let error = ask(&client(&server), &server.url).await.err().unwrap();
+        assert_eq!(error.class(), ErrorClass::Unreachable, "{what}: {error}");
+        assert!(error.to_string().contains("certificate"), "{what}: {error}");
+        assert!(server.seen().is_empty(), "{what}: something was sent");
+    }
+}
+
+#[tokio::test]
 async fn plain_http_is_refused() {
     let server = Server::start(|_| Reply::Json(200, json!({}))).await;
     let plain = server.url.replace("https", "http");

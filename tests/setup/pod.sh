@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# The pod of deploy/kubernetes/podman with the images of `make images`, the stand-ins outside of it: the job runs to its end, a
+# compromised loader attacks from inside, the broker drains. Needs root.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+# shellcheck source=tests/judges/lib.sh
+. tests/judges/lib.sh
+# shellcheck source=tests/setup/images/engine.sh
+. tests/setup/images/engine.sh
+
+if [ "$(id -u)" != 0 ]; then
+    echo "pod-test: it makes users' folders and a tmpfs; run it as root (sudo make pod-test)" >&2
+    exit 1
+fi
+engine_ready
+for name in broker loader; do
+    podman image exists "localhost/keyferry/$name:0.1.0" || { echo "pod-test: no image of the $name yet; run \`make images\` first" >&2; exit 1; }
+done
+cargo build --locked --workspace --bins --features keyferry-loader/failpoints
+exec "$worlds" --loaded --judge tests/setup/pod/inside.sh

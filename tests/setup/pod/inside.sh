@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Runs the pod in a world of stand-ins, which WORLD and the other variables of `local-dev --judge` name.
+set -euo pipefail
+place=/run/keyferry-pod
+work=target/pod
+pod=$work/pod.yaml
+step() { printf '\n=== %s\n' "$1"; }
+
+clean() {
+    podman pod rm --force keyferry >/dev/null 2>&1 || true
+    umount "$place" 2>/dev/null || true
+    rm -rf "$place" /var/log/keyferry-pod /var/spool/keyferry-pod /etc/keyferry-pod
+}
+clean
+trap clean EXIT
+rm -rf "$work"
+mkdir -p "$work" "$place"
+
+# The host's side of the volumes, as the manifest's head says.
+mount -t tmpfs -o mode=0755,size=2m,nosuid,nodev,noexec tmpfs "$place"
+install -d -m 0750 -o 10001 -g 10000 "$place/socket"
+install -d -m 0700 -o 10001 -g 10001 "$place/private" "$place/credentials" /var/log/keyferry-pod
+install -d -m 0700 -o 10002 -g 10002 /var/spool/keyferry-pod
+install -d -m 0750 -o root -g 10000 /etc/keyferry-pod /etc/keyferry-pod/broker /etc/keyferry-pod/loader
+
+# The world's own configuration files, with the paths that they have inside.
+private=$(sed -nE 's/.*tmpfs: ([^,}]+).*/\1/p' "$WORLD/broker/broker.yaml")
+sed -e "s#$WORLD/socket/broker.sock#/run/keyferry/broker.sock#; s#group: \"[0-9]*\"#group: \"10000\"#" \
+    -e "s#$WORLD/ca.pem#/etc/keyferry/ca.pem#g; s#$WORLD/krb5.conf#/etc/keyferry/krb5.conf#; s#$private#/run/keyferry-private#" \
+    -e "s#secret_id_file: secret-id#secret_id_file: /run/secrets/keyferry/secret-id#; s#path: audit.log#path: /var/log/keyferry/audit.log#" \
+    "$WORLD/broker/broker.yaml" >"$work/broker.yaml"
+sed -e "s#$WORLD/socket/broker.sock#/run/keyferry/broker.sock#; s#$WORLD/ca.pem#/etc/keyferry/ca.pem#g" \
+    -e "s#$WORLD/loader/spool#/var/spool/keyferry#" "$WORLD/loader/pipeline.yaml" >"$work/pipeline.yaml"
+if grep -n "$WORLD" "$work"/*.yaml; then
+    echo "pod-test: a path of the host is left in a configuration" >&2
+    exit 1
+fi
+for file in broker.yaml role-id ca.pem krb5.conf; do
+    from=$WORLD/$file
+    case $file in broker.yaml) from=$work/$file ;; role-id) from=$WORLD/broker/role-id ;; esac
+    install -m 0440 -o root -g 10000 "$from" "/etc/keyferry-pod/broker/$file"
+done
+install -m 0440 -o root -g 10000 "$WORLD/ca.pem" "$work/pipeline.yaml" /etc/keyferry-pod/loader/
+install -m 0400 -o 10001 -g 10001 "$WORLD/broker/secret-id" "$place/credentials/secret-id"
+sed -E 's#image: keyferry/#image: localhost/keyferry/#' deploy/kubernetes/podman/pod.yaml >"$pod"
+
+code() { podman inspect --format '{{.State.ExitCode}}' "keyferry-$1"; }
+start() { podman play kube --network host "$1" >"$work/play.log" 2>&1 || { cat "$work/play.log" >&2; exit 1; }; }
+
+step "the job runs to its end"
+start "$pod"
+timeout 180 podman wait keyferry-loader >/dev/null || { podman logs keyferry-broker keyferry-loader; exit 1; }
+podman logs keyferry-loader 2>"$work/loader.log" >"$work/loader.out" || true
+podman logs keyferry-broker >"$work/broker.log" 2>&1 || true
+if [ "$(code loader)" != 0 ]; then
+    tail -n 20 "$work/broker.log" "$work/loader.log" "$work/loader.out"
+    echo "pod-test: the loader ended with $(code loader)" >&2
+    exit 1
+fi
+tail -n 12 "$work/loader.out"
+
+step "what the kernel says of the broker, and of nobody else who could read it"
+podman top keyferry-broker user pid capeff capbnd seccomp 2>/dev/null | tee "$work/top.txt"
+podman exec keyferry-broker /usr/local/bin/broker selfcheck --pid 1 || { echo "pod-test: the broker's sandbox is not whole" >&2; exit 1; }
+
+step "the broker drains"
+podman stop --time 40 keyferry-broker >/dev/null
+podman logs keyferry-broker >"$work/broker.log" 2>&1 || true
+if [ "$(code broker)" != 0 ] || ! grep -q "stopping" "$work/broker.log"; then
+    tail -n 20 "$work/broker.log"
+    echo "pod-test: the broker ended with $(code broker), or did not drain" >&2
+    exit 1
+fi
+echo "ended with 0 after: $(grep -o 'stopping[^"]*' "$work/broker.log" | head -n 1)"
+podman pod rm --force keyferry >/dev/null
+
+step "attacks from inside the loader's container"
+install -d -m 0755 "$work/probe"
+install -m 0755 target/debug/probe "$work/probe/probe"
+ports=$(grep -oE '127\.0\.0\.1:[0-9]+' "$work/broker.yaml" "$WORLD/krb5.conf" | grep -oE '[0-9]+$' | sort -u | grep -v '^0$' | paste -sd,)
+python3 - "$pod" "$work/attack.yaml" "$PWD/$work/probe" "$ports" <<'PY'
+import sys
+
+pod, attack, folder, ports = sys.argv[1:]
+head, loader = open(pod).read().split("    - name: loader\n", 1)
+loader = loader.replace("      args: [run, /etc/keyferry/pipeline.yaml]\n",
+                        "      command: [/attack/probe]\n"
+                        f"      env: [{{ name: PROBE_BROKER_PORTS, value: \"{ports}\" }}]\n", 1)
+loader = loader.replace("      volumeMounts:\n", "      volumeMounts:\n        - { name: attack, mountPath: /attack, readOnly: true }\n", 1)
+loader += f"    - {{ name: attack, hostPath: {{ path: {folder}, type: Directory }} }}\n"
+open(attack, "w").write(head + "    - name: loader\n" + loader)
+PY
+rm -f "$place/private/"* "$place/socket/"* 2>/dev/null || true
+start "$work/attack.yaml"
+timeout 120 podman wait keyferry-loader >/dev/null
+podman logs keyferry-loader 2>&1 | tee "$work/attacks.md"
+if [ "$(code loader)" != 0 ] || grep -q MISSED "$work/attacks.md" || [ "$(wc -l <"$work/attacks.md")" -lt 20 ]; then
+    echo "pod-test: an attack was not refused, or not tried" >&2
+    exit 1
+fi
+if [ "$(podman inspect --format '{{.State.Running}}' keyferry-broker)" != true ]; then
+    echo "pod-test: the broker did not live through the attacks" >&2
+    exit 1
+fi
+echo
+echo "pod-test: the job ran, $(($(wc -l <"$work/attacks.md") - 2)) attacks were refused, the broker served on and drained"
