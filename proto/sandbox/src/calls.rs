@@ -207,7 +207,8 @@ fn program(rules: &[Rule], matched: &Value, otherwise: &Value) -> Result<BpfProg
 }
 
 impl Word {
-    fn value(&self) -> Result<u64, SandboxError> {
+    /// The number. Fails at a name that is not known.
+    pub fn value(&self) -> Result<u64, SandboxError> {
         match self {
             Self::Number(value) => Ok(*value),
             Self::Names(names) => names.split('|').try_fold(0, |sum, name| Ok(sum | number(name.trim())?)),

@@ -24,10 +24,10 @@ mod surroundings;
 use std::collections::BTreeSet;
 
 pub use self::{
-    calls::Profile,
+    calls::{Condition, Otherwise, Profile, Rule, Word},
     reach::{Reach, may_connect},
     report::{Report, SandboxError, State, Step},
-    settings::{Mode, Settings},
+    settings::{Enforcement, Settings},
 };
 
 /// What `begin` must know of this process.
@@ -52,7 +52,7 @@ impl Sandbox {
     /// Call it before the process opens, makes or asks for anything.
     pub fn begin(settings: Settings, process: &Process) -> Result<Self, SandboxError> {
         let mut sandbox = Self { settings, report: Report::default() };
-        if settings.strict && settings.mode != Mode::Enforce {
+        if settings.strict && settings.mode != Enforcement::Enforce {
             return Err(SandboxError::Refused {
                 step: Step::Settings,
                 found: "`sandbox.strict` is true and `sandbox.mode` is not `enforce`".to_owned(),
@@ -89,11 +89,11 @@ impl Sandbox {
         action: impl FnOnce() -> Result<State, SandboxError>,
     ) -> Result<(), SandboxError> {
         let state = match (self.settings.mode, self.settings.strict) {
-            (Mode::Off, _) => State::Off,
+            (Enforcement::Off, _) => State::Off,
             (mode, strict) => match action() {
                 Ok(State::Missing(why)) if strict => return Err(SandboxError::Missing { step, why }),
                 Ok(state) => state,
-                Err(error) if mode == Mode::Report => State::Waived(error.to_string()),
+                Err(error) if mode == Enforcement::Report => State::Waived(error.to_string()),
                 Err(error) => return Err(error),
             },
         };

@@ -87,7 +87,9 @@ fn examine(folder: &Path, pid: u32) -> Result<Findings, Failed> {
         }
     }
     let limits = read(&folder.join("limits"))?;
-    let owner = owner(folder).map_err(|source| (format!("look at {}", folder.display()), source))?;
+    // The folder itself always belongs to the process's user; what only that user may read tells.
+    let private = folder.join("environ");
+    let owner = owner(&private).map_err(|source| (format!("look at {}", private.display()), source))?;
     let mounts = read(&folder.join("mountinfo")).unwrap_or_default();
     let controls = controls(&process, &threads, &limits, owner, &mounts);
     Ok(Findings {
@@ -125,7 +127,7 @@ fn controls(process: &str, threads: &[String], limits: &str, owner: u32, mounts:
     all.push(each("TracerPid").must("tracer", "0 in every thread", |text| text == "0"));
     all.push(Control {
         control: "not dumpable",
-        found: format!("/proc belongs to uid {owner}"),
+        found: format!("/proc/PID/environ belongs to uid {owner}"),
         wanted: "uid 0",
         verdict: verdict(owner == 0, Verdict::Missing),
     });
@@ -188,8 +190,9 @@ impl Each<'_> {
         otherwise: Verdict,
         right: impl Fn(&str) -> bool,
     ) -> Control {
-        let values = || self.threads.iter().map(|status| field(status, self.name).unwrap_or("unknown"));
-        let wrong: Vec<&str> = values().filter(|value| !right(value)).collect();
+        let value = |status| field(status, self.name).unwrap_or("unknown").replace('\t', " ");
+        let values = || self.threads.iter().map(|status| value(status));
+        let wrong: Vec<String> = values().filter(|value| !right(value)).collect();
         let count = self.threads.len();
         let found = match (wrong.first(), values().next()) {
             (Some(value), _) => format!("{value} in {} of {count} threads", wrong.len()),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// `enforce`: a step that fails ends the start. `report`: it is logged as a warning, for a laptop where both programs run as one user. `off`: no step is taken, for a debugger. Default: `enforce`.
-    pub mode: Mode,
+    pub mode: Enforcement,
     /// Whether a step that this kernel or container cannot take ends the start too, and `mode` must be `enforce`. Default: `false`.
     pub strict: bool,
 }
@@ -15,7 +15,7 @@ pub struct Settings {
 /// What a failed step means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Mode {
+pub enum Enforcement {
     /// It ends the start.
     #[default]
     Enforce,

@@ -158,9 +158,9 @@ pub(crate) fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
-/// The uid that owns a process's folder in `/proc`: root's, when the process is not dumpable.
-pub(crate) fn owner(folder: &std::path::Path) -> io::Result<u32> {
-    Ok(fs::metadata(folder)?.uid())
+/// The uid that owns a private file of a process in `/proc`: root's, when the process is not dumpable.
+pub(crate) fn owner(file: &std::path::Path) -> io::Result<u32> {
+    Ok(fs::metadata(file)?.uid())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use super::*;
 
 #[test]
 fn strict_and_a_mode_that_lets_steps_fail_contradict_each_other() {
-    for mode in [Mode::Report, Mode::Off] {
+    for mode in [Enforcement::Report, Enforcement::Off] {
         let error = Sandbox::begin(Settings { mode, strict: true }, &Process::default()).unwrap_err();
         assert_eq!(error.step(), Step::Settings);
     }
@@ -28,7 +28,7 @@ fn a_failed_step_ends_the_start_unless_it_is_only_reported() {
         let mut sandbox = Sandbox { settings: Settings { mode, strict: false }, report: Report::default() };
         sandbox.take(Step::Limits, fail).map(|()| sandbox.report)
     };
-    assert!(take(Mode::Enforce).is_err());
-    assert!(matches!(take(Mode::Report).unwrap().of(Step::Limits), Some(State::Waived(_))));
-    assert_eq!(take(Mode::Off).unwrap().of(Step::Limits), Some(&State::Off));
+    assert!(take(Enforcement::Enforce).is_err());
+    assert!(matches!(take(Enforcement::Report).unwrap().of(Step::Limits), Some(State::Waived(_))));
+    assert_eq!(take(Enforcement::Off).unwrap().of(Step::Limits), Some(&State::Off));
 }
