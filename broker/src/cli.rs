@@ -8,6 +8,10 @@ use keyferry_broker::{
     codes,
     environment::SecretInEnvironment,
 };
+use keyferry_sandbox::{
+    Report as SandboxReport,
+    outside::{self, LookError},
+};
 use tracing_subscriber::EnvFilter;
 
 /// Owns every long-lived secret; serves short-lived grants over a Unix socket.
@@ -40,6 +44,18 @@ pub(crate) enum Command {
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
+    /// Print what the kernel says of a running process's sandbox, seen from outside
+    ///
+    /// Reads `/proc` only, and needs no rights. Ends with 0 when every control holds.
+    #[command(after_help = "Example:\n  broker selfcheck --pid \"$(pidof broker)\" --output json")]
+    Selfcheck {
+        /// The process
+        #[arg(long, value_name = "PID")]
+        pid: u32,
+        /// How to print the result
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -51,6 +67,8 @@ pub(crate) enum Output {
 const EXIT_CODES: &str = "\
 Exit codes:
   0    ok
+  65   a process does not hold every control of the sandbox
+  66   no such process
   69   an upstream is unavailable
   70   internal error
   71   the system refused a socket or an address
@@ -114,6 +132,26 @@ pub(crate) fn exit_code_of_check(report: &Report) -> ExitCode {
     })
 }
 
+/// Prints what the kernel says of a process; the exit code says whether every control holds.
+#[allow(clippy::print_stdout, reason = "the table is what the command is for")]
+pub(crate) fn selfcheck(pid: u32, output: Output) -> anyhow::Result<ExitCode> {
+    let findings = outside::look(pid)?;
+    match output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&findings)?),
+        Output::Text => print!("{findings}"),
+    }
+    Ok(ExitCode::from(if findings.holds { 0 } else { 65 }))
+}
+
+/// One line about the sandbox; a warning where a step is missing.
+pub(crate) fn tell(report: &SandboxReport) {
+    if report.is_whole() {
+        tracing::info!(steps = %report, "sandbox: every step is active");
+    } else {
+        tracing::warn!(steps = %report, "sandbox: NOT every step is active");
+    }
+}
+
 /// Says what ended the command, with its code, and gives the exit code.
 #[allow(clippy::print_stderr, reason = "the last word of a command is for whoever started it")]
 pub(crate) fn complain(error: &anyhow::Error) -> ExitCode {
@@ -127,5 +165,13 @@ fn entry(error: &anyhow::Error) -> &'static codes::Entry {
     let upstream = || error.downcast_ref().map(codes::of_upstream);
     let run = || error.downcast_ref().map(codes::of_run);
     let environment = error.is::<SecretInEnvironment>().then_some(&codes::SECRET_IN_ENVIRONMENT);
-    config.or(environment).or_else(upstream).or_else(run).unwrap_or(&codes::INTERNAL)
+    let sandbox = || error.downcast_ref().map(codes::of_sandbox);
+    let look = || error.downcast_ref::<LookError>().map(|_| &codes::NO_SUCH_PROCESS);
+    config
+        .or(environment)
+        .or_else(upstream)
+        .or_else(run)
+        .or_else(sandbox)
+        .or_else(look)
+        .unwrap_or(&codes::INTERNAL)
 }

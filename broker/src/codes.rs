@@ -5,6 +5,7 @@
 
 use keyferry_proto::catalogue;
 pub use keyferry_proto::catalogue::Entry;
+use keyferry_sandbox::SandboxError;
 
 use crate::{
     audit::AuditError,
@@ -116,8 +117,25 @@ catalogue! {
         "look at what the message names; otherwise report it";
     CLUSTER_KEYS = "B704", 78, "the cluster's keys, or this pod's uid, cannot be read", "the file and what is wrong with it",
         "mount what `service_accounts` names; docs/configuration.md says what it holds";
-    SECRET_IN_ENVIRONMENT = "B705", 78, "the environment holds a secret", "the variable's name",
+    SANDBOX_REFUSED = "B705", 78, "the process was started where its sandbox would be worth nothing", "what was found: root, capabilities, a tracer, a shared process namespace, one uid for both programs",
+        "start it as deploy/ does; for a laptop `sandbox: { mode: report }`";
+    SANDBOX_FAILED = "B706", 71, "a step of the sandbox failed", "the step, what was attempted and what the system said",
+        "mend what the message names; nothing was opened";
+    SANDBOX_MISSING = "B707", 71, "the kernel or container cannot take a step that `sandbox.strict` wants", "the step and what is missing",
+        "use a newer kernel or another container setting, or live without it: `sandbox.strict: false`";
+    NO_SUCH_PROCESS = "B708", 66, "a process cannot be looked at", "its pid and what the system said",
+        "give the pid of a running process of this process namespace";
+    SECRET_IN_ENVIRONMENT = "B709", 78, "the environment holds a secret", "the variable's name",
         "take it out, consider it known, and deliver secrets as files or in Vault";
+}
+
+/// The entry of a sandbox that could not be set up.
+pub fn of_sandbox(error: &SandboxError) -> &'static Entry {
+    match error {
+        SandboxError::Refused { .. } => &SANDBOX_REFUSED,
+        SandboxError::Failed { .. } | SandboxError::Profile(_) => &SANDBOX_FAILED,
+        SandboxError::Missing { .. } => &SANDBOX_MISSING,
+    }
 }
 
 /// The entry of a configuration that was refused.

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use keyferry_sandbox::Settings as SandboxSettings;
 use serde::Deserialize;
 use url::Url;
 
@@ -60,6 +61,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// Rates, caps and margins.
     pub limits: Limits,
+    /// What the process gives up before it does anything.
+    pub sandbox: SandboxSettings,
 }
 
 /// Where callers connect.
@@ -208,6 +211,11 @@ impl HttpsUrl {
     /// The address as text, without a trailing slash.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The TCP port.
+    pub fn port(&self) -> u16 {
+        Url::parse(&self.0).ok().and_then(|url| url.port_or_known_default()).unwrap_or(443)
     }
 }
 

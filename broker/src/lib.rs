@@ -22,6 +22,7 @@ mod reload;
 pub mod renew;
 pub mod rpc;
 pub mod run;
+pub mod sandbox;
 pub mod schedule;
 pub mod service_account;
 pub mod socket;

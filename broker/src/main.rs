@@ -6,7 +6,7 @@ use std::{path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use keyferry_broker::{check, config::Config, environment, prepare};
+use keyferry_broker::{check, config::Config, environment, prepare, sandbox};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Notify,
@@ -22,27 +22,36 @@ fn main() -> ExitCode {
     cli::log_to_stderr();
     let outcome = installed
         .map_err(|_| anyhow::anyhow!("another TLS provider was installed first"))
-        .and_then(|()| harden())
         .and_then(|()| match arguments.command {
             Command::Run { config } => run(&config),
             Command::Check { config, output } => run_check(&config, output),
+            Command::Selfcheck { pid, output } => cli::selfcheck(pid, output),
         });
     outcome.unwrap_or_else(|error| cli::complain(&error))
 }
 
-/// The folder is claimed and the process prepared before the runtime starts its threads.
-fn run(config: &Path) -> anyhow::Result<ExitCode> {
+/// The folder is claimed and the process confined before the runtime starts its threads.
+fn run(file: &Path) -> anyhow::Result<ExitCode> {
     environment::check(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))?;
-    let prepared = prepare(Config::load(config)?)?;
+    let config = Config::load(file)?;
+    let (begun, reach) = (sandbox::begin(&config)?, sandbox::reach(&config));
+    let prepared = prepare(config)?;
+    cli::tell(&sandbox::confine(begun, &reach)?);
     runtime()?.block_on(async {
         prepared.run(stop_signals()?, reload_signal()?).await?;
         Ok(ExitCode::SUCCESS)
     })
 }
 
-fn run_check(config: &Path, output: Output) -> anyhow::Result<ExitCode> {
-    let config = check::aside(Config::load(config)?);
+fn run_check(file: &Path, output: Output) -> anyhow::Result<ExitCode> {
+    let config = check::aside(Config::load(file)?);
+    let (begun, mut reach) = (sandbox::begin(&config)?, sandbox::reach(&config));
+    // The check's own folder is removed at its end.
+    reach
+        .write
+        .extend(config.kerberos.as_ref().and_then(|kerberos| Some(kerberos.tmpfs.parent()?.to_owned())));
     check::prepare(&config)?;
+    cli::tell(&sandbox::confine(begun, &reach)?);
     let report = runtime()?.block_on(check::check(&config));
     cli::print(&report, output)?;
     Ok(cli::exit_code_of_check(&report))
@@ -50,16 +59,6 @@ fn run_check(config: &Path, output: Output) -> anyhow::Result<ExitCode> {
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
-}
-
-/// No core files, and nobody of the same uid may look into this process.
-fn harden() -> anyhow::Result<()> {
-    use nix::sys::{
-        prctl::set_dumpable,
-        resource::{Resource, setrlimit},
-    };
-    setrlimit(Resource::RLIMIT_CORE, 0, 0).context("cannot forbid core files")?;
-    set_dumpable(false).context("cannot make the process undumpable")
 }
 
 /// Rung at each SIGHUP.

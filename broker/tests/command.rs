@@ -6,9 +6,10 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpStream,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::OnceLock,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -125,6 +126,9 @@ limits: {{ drain: 1s }}
             krb5 = kdc.client_config().display(),
         );
         fs::write(dir.path().join("broker.yaml"), text).unwrap();
+        let owner = format!("{0}:{0}", uid());
+        let given = Command::new("chown").arg("-R").arg(owner).args([dir.path(), private.path()]).status();
+        assert!(!geteuid().is_root() || given.unwrap().success());
         Self { dir, private, vault, _entra: entra, _kdc: kdc, secret_id }
     }
 
@@ -148,9 +152,31 @@ limits: {{ drain: 1s }}
     }
 }
 
+/// Whom the broker runs as: never root, which it refuses to be.
+fn uid() -> u32 {
+    if geteuid().is_root() { 10_001 } else { geteuid().as_raw() }
+}
+
+/// The built program, where that user can start it.
+fn program() -> PathBuf {
+    static COPY: OnceLock<TempDir> = OnceLock::new();
+    let folder = COPY.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        // Another process copies: a file that this one had open for writing could still be open in a fork of it.
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_broker")).arg(folder.path()).status();
+        assert!(copied.unwrap().success());
+        folder
+    });
+    folder.path().join("broker")
+}
+
 fn broker(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_broker"));
+    let mut command = Command::new(program());
     command.args(arguments).env_clear().env("KEYFERRY_LOG", "trace");
+    if geteuid().is_root() {
+        command.uid(uid()).gid(uid());
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -228,7 +254,7 @@ async fn a_broker_serves_turns_a_second_one_away_and_leaves_nothing_behind() {
     let socket = world.dir.path().join("socket/broker.sock");
     let address = Address {
         socket: socket.clone(),
-        server_uid: geteuid().as_raw(),
+        server_uid: uid(),
         patience: Duration::from_secs(5),
         service_account_token: None,
     };

@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
+use keyferry_sandbox::{Report as SandboxReport, outside};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -19,6 +20,7 @@ use crate::{
     pipeline::{self, Failure},
     plan::print::aligned,
     report::grouped,
+    sandbox,
     shard::Shard,
     verify::Level,
 };
@@ -29,12 +31,13 @@ Example:
   loader run pipeline.yaml                   do it; run again after any crash
   loader verify pipeline.yaml                compare source and target again
   loader status pipeline.yaml --output json  what the ledger says
+  loader selfcheck --pid 4711                what the kernel says of a running loader's sandbox
 
 Exit codes:
    0  done
   64  usage
-  65  source and target differ, or a value or a column cannot be carried
-  66  file or table not found
+  65  source and target differ, a value or a column cannot be carried, or a process misses a control of the sandbox
+  66  file, table or process not found
   69  a server cannot be reached
   70  a fault in the loader
   75  try again
@@ -54,6 +57,16 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Work(Work),
+    /// Print what the kernel says of a running process's sandbox, seen from outside. Ends with 0 when every control holds.
+    #[command(after_help = "Example: loader selfcheck --pid \"$(pidof loader)\" --output json")]
+    Selfcheck(Look),
+}
+
+/// What is done with a pipeline.
+#[derive(Debug, Subcommand)]
+enum Work {
     /// Print what a run would do: columns, chunks, statements, privileges. Changes nothing.
     #[command(
         after_help = "Example: loader plan pipeline.yaml --output json | jq '.tables[].chunks | length'"
@@ -68,6 +81,16 @@ enum Command {
     /// Print what the ledger says of this pipeline's runs.
     #[command(after_help = "Example: loader status pipeline.yaml --output json")]
     Status(Common),
+}
+
+#[derive(Debug, clap::Args)]
+struct Look {
+    /// The process.
+    #[arg(long, value_name = "PID")]
+    pid: u32,
+    /// How to print the result.
+    #[arg(long, value_enum, default_value = "human")]
+    output: Output,
 }
 
 #[derive(Debug, clap::Args)]
@@ -110,6 +133,7 @@ enum LevelArgument {
 }
 
 const USAGE: u8 = 64;
+const MISSING: u8 = 65;
 const SOFTWARE: u8 = 70;
 
 /// Runs the command that the arguments name.
@@ -122,24 +146,68 @@ pub fn main() -> ExitCode {
             return if wanted { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
         }
     };
-    if matches!(arguments.command, Command::Run(_) | Command::Verify(_)) {
+    let work = match arguments.command {
+        Command::Work(work) => work,
+        Command::Selfcheck(look) => return selfcheck(&look),
+    };
+    if matches!(work, Work::Run(_) | Work::Verify(_)) {
         // These hold rows. Before any thread, and before anything is said: it begins anew.
         allocator::settle();
     }
     init_logs();
+    let pipeline = match confined(work.common()) {
+        Ok(pipeline) => pipeline,
+        Err(error) => return complain(&error.to_string(), error.entry()),
+    };
     // The one TLS provider of the process. A second installation is refused and changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(&format!("cannot start the runtime: {error}"), &codes::NO_RUNTIME),
     };
-    runtime.block_on(execute(arguments.command))
+    runtime.block_on(execute(work, &pipeline))
 }
 
-async fn execute(command: Command) -> ExitCode {
+/// Reads the file, then enters the sandbox: nothing else was opened, and there is one thread.
+fn confined(common: &Common) -> Result<Pipeline, Failure> {
+    let pipeline = Pipeline::read(&common.file)?;
+    tell(&sandbox::enter(&pipeline)?);
+    Ok(pipeline)
+}
+
+/// One line about the sandbox; a warning where a step is missing.
+fn tell(report: &SandboxReport) {
+    if report.is_whole() {
+        tracing::info!(steps = %report, "sandbox: every step is active");
+    } else {
+        tracing::warn!(steps = %report, "sandbox: NOT every step is active");
+    }
+}
+
+fn selfcheck(look: &Look) -> ExitCode {
+    match outside::look(look.pid) {
+        Err(error) => complain(&error.to_string(), &codes::NO_SUCH_PROCESS),
+        Ok(findings) => {
+            let printed = print(&render(look.output, &findings, ToString::to_string));
+            if findings.holds { printed } else { ExitCode::from(MISSING) }
+        }
+    }
+}
+
+impl Work {
+    fn common(&self) -> &Common {
+        let (Self::Plan(common)
+        | Self::Run(RunArguments { common, .. })
+        | Self::Verify(common)
+        | Self::Status(common)) = self;
+        common
+    }
+}
+
+async fn execute(work: Work, pipeline: &Pipeline) -> ExitCode {
     let shutdown = CancellationToken::new();
     let signals = tokio::spawn(await_signal(shutdown.clone()));
-    let outcome = Box::pin(dispatch(command, &shutdown)).await;
+    let outcome = Box::pin(dispatch(work, pipeline, &shutdown)).await;
     signals.abort();
     let _ = signals.await;
     match outcome {
@@ -148,37 +216,37 @@ async fn execute(command: Command) -> ExitCode {
     }
 }
 
-async fn dispatch(command: Command, shutdown: &CancellationToken) -> Result<String, Failure> {
-    let (Command::Plan(common)
-    | Command::Run(RunArguments { common, .. })
-    | Command::Verify(common)
-    | Command::Status(common)) = &command;
-    let pipeline = Pipeline::read(&common.file)?;
-    let level = common.level.map_or(pipeline.verify, |level| match level {
-        LevelArgument::Counts => Level::Counts,
-        LevelArgument::Sums => Level::Sums,
-        LevelArgument::Hashes => Level::Hashes,
-    });
-    let output = common.output;
-    Ok(match command {
-        Command::Plan(_) => {
-            render(output, &pipeline::plan(&pipeline, level, shutdown).await?, ToString::to_string)
+async fn dispatch(work: Work, pipeline: &Pipeline, shutdown: &CancellationToken) -> Result<String, Failure> {
+    let chosen = |common: &Common| {
+        let level = common.level.map_or(pipeline.verify, |level| match level {
+            LevelArgument::Counts => Level::Counts,
+            LevelArgument::Sums => Level::Sums,
+            LevelArgument::Hashes => Level::Hashes,
+        });
+        (level, common.output)
+    };
+    Ok(match work {
+        Work::Plan(common) => {
+            let (level, output) = chosen(&common);
+            render(output, &pipeline::plan(pipeline, level, shutdown).await?, ToString::to_string)
         }
-        Command::Run(RunArguments { shard, .. }) => {
+        Work::Run(RunArguments { common, shard }) => {
+            let (level, output) = chosen(&common);
             let shard = match shard {
                 Some(shard) => shard,
                 None => Shard::from_environment(|name| std::env::var(name).ok())?.unwrap_or_default(),
             };
-            let report = Box::pin(pipeline::run(&pipeline, shard, level, shutdown)).await?;
+            let report = Box::pin(pipeline::run(pipeline, shard, level, shutdown)).await?;
             render(output, &report, ToString::to_string)
         }
-        Command::Verify(_) => {
-            let report = pipeline::verify(&pipeline, level, shutdown).await?;
+        Work::Verify(common) => {
+            let (level, output) = chosen(&common);
+            let report = pipeline::verify(pipeline, level, shutdown).await?;
             render(output, &report, |report| format!("source and target agree\n\n{report}"))
         }
-        Command::Status(_) => {
-            let runs = pipeline::status(&pipeline, shutdown).await?;
-            render(output, &runs, |runs| status_text(&pipeline.name, runs))
+        Work::Status(common) => {
+            let runs = pipeline::status(pipeline, shutdown).await?;
+            render(common.output, &runs, |runs| status_text(&pipeline.name, runs))
         }
     })
 }
@@ -277,10 +345,11 @@ mod tests {
         Arguments::command().debug_assert();
     }
 
-    #[tokio::test]
-    async fn a_missing_file_is_no_input() {
+    #[test]
+    fn a_missing_file_is_no_input() {
         let arguments = Arguments::try_parse_from(["loader", "plan", "/nowhere.yaml"]).unwrap();
-        match Box::pin(dispatch(arguments.command, &CancellationToken::new())).await {
+        let Command::Work(work) = arguments.command else { panic!("a pipeline's command") };
+        match confined(work.common()) {
             Err(error) => assert_eq!(error.exit_code(), 66),
             Ok(_) => panic!("refused"),
         }

@@ -18,6 +18,8 @@ catalogue! {
         "write INDEX/COUNT, or give the pods JOB_COMPLETION_INDEX and JOB_COMPLETION_COUNT";
     NO_HOST = "L104", 78, "nothing names the SQL Server", "the grant whose settings have no host",
         "write `source.host`, or let the broker's grant name its `host_key`";
+    PORT_CLOSED = "L105", 78, "the grant names a port of SQL Server that the sandbox closed", "the port",
+        "list it under `sandbox.connect_ports`, or write `source.port`";
 
     BROKER_UNREACHABLE = "L201", 69, "the broker's socket cannot be reached", "the socket's path",
         "start the broker; in a pod, mount the socket's folder into this container";
@@ -182,4 +184,12 @@ catalogue! {
         "report it";
     NO_RUNTIME = "L903", 70, "the process could not start its threads", "what the system said",
         "look at the limits of the container";
+    SANDBOX_REFUSED = "L904", 78, "the process was started where its sandbox would be worth nothing", "what was found: root, capabilities, a tracer, a shared process namespace, one uid for both programs",
+        "start it as deploy/ does; for a laptop `sandbox: { mode: report }`";
+    SANDBOX_FAILED = "L905", 71, "a step of the sandbox failed", "the step, what was attempted and what the system said",
+        "mend what the message names; nothing was opened";
+    SANDBOX_MISSING = "L906", 71, "the kernel or container cannot take a step that `sandbox.strict` wants", "the step and what is missing",
+        "use a newer kernel or another container setting, or live without it: `sandbox.strict: false`";
+    NO_SUCH_PROCESS = "L907", 66, "a process cannot be looked at", "its pid and what the system said",
+        "give the pid of a running process of this process namespace";
 }

@@ -14,6 +14,7 @@ use std::{
 
 pub use error::ConfigError;
 pub(crate) use error::nearest;
+use keyferry_sandbox::Settings;
 use serde::Serialize;
 
 use crate::{model::TableName, witness::Level};
@@ -62,6 +63,10 @@ pub struct Pipeline {
     pub limits: Limits,
     /// How much is compared before anything is published; the command line may say otherwise.
     pub verify: Level,
+    /// What the process gives up before it does anything.
+    pub sandbox: Settings,
+    /// TCP ports that may be connected to, beside those that the rest of the file names.
+    pub connect_ports: Vec<u16>,
     /// At least one.
     pub tables: Vec<Table>,
 }

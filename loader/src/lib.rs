@@ -23,6 +23,7 @@ pub mod plan;
 pub mod progress;
 pub mod publish;
 pub mod report;
+pub mod sandbox;
 pub mod shard;
 pub mod snowflake;
 pub mod source;

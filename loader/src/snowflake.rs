@@ -25,6 +25,7 @@ pub use self::{
 use crate::{
     grants::{Broker, SessionGrant},
     model::TargetName,
+    sandbox,
     stage::{StageError, StageTarget},
 };
 
@@ -123,6 +124,10 @@ impl Session {
         if base.scheme() != "https" && !plain_in_tests {
             let found = format!("the broker names a Snowflake URL with {:?}, not https", base.scheme());
             return Err(SnowflakeError::Setup(found));
+        }
+        if let Some(advice) = base.port_or_known_default().and_then(|port| sandbox::closed(port, "Snowflake"))
+        {
+            return Err(SnowflakeError::Setup(advice));
         }
         Ok(Self { grant, clients, base, options, sequence: 0, poisoned: false })
     }

@@ -7,6 +7,7 @@ use keyferry_proto::v1::settings::Settings;
 use crate::{
     config::{Encryption, Source},
     grants::{Broker, GrantError},
+    sandbox,
     tds::{ConnectOptions, Connection, Encrypt, TdsError, Trust},
 };
 
@@ -36,6 +37,9 @@ pub enum SourceError {
         /// The grant.
         grant: String,
     },
+    /// The grant names a port that the sandbox closed.
+    #[error("{0}")]
+    PortClosed(String),
 }
 
 impl SqlServer {
@@ -45,6 +49,9 @@ impl SqlServer {
             Some(host) => (host.clone(), source.port.unwrap_or(1433)),
             None => from_settings(broker, source).await?,
         };
+        if let Some(advice) = sandbox::closed(port, "SQL Server") {
+            return Err(SourceError::PortClosed(advice));
+        }
         let trust = match (&source.certificate_sha256, &source.ca_file) {
             (Some(pin), _) => Trust::Pinned(*pin),
             (None, Some(file)) => Trust::CaFile(file.clone()),

@@ -13,6 +13,7 @@ source: { host: 127.0.0.1, database: SalesDB, grant: sales-sql }
 target: { grant: analytics, role: LOADER, warehouse: WH, database: RAW, schema: SALES }
 tables:
   - { source: dbo.Orders }
+sandbox: { mode: off } # tests run as root too, which it would refuse
 ";
 
 fn loader(dir: &Path, arguments: &[&str]) -> Output {

@@ -33,6 +33,7 @@ mod points;
 mod reference;
 mod refused;
 mod rotation;
+mod sandbox;
 mod table;
 mod tiberius_judge;
 mod type_matrix;
@@ -85,6 +86,7 @@ fn main() {
     contract::trials(&mut trials);
     corruption::trials(&mut trials);
     rotation::trials(&mut trials);
+    sandbox::trials(&mut trials);
     load::trials(&mut trials);
     reference::trials(&mut trials);
     tiberius_judge::trials(&mut trials);

@@ -62,7 +62,12 @@ async fn defaults() -> Result<()> {
 }
 
 fn broker() -> Result<Vec<Key>> {
-    let files = ["broker/src/config/document.rs", "broker/src/config.rs", "broker/src/config/grant.rs"];
+    let files = [
+        "broker/src/config/document.rs",
+        "broker/src/config.rs",
+        "broker/src/config/grant.rs",
+        "proto/sandbox/src/settings.rs",
+    ];
     keys::read(&files, "Document")
 }
 

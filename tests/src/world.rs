@@ -345,7 +345,7 @@ impl World {
     }
 
     /// A built program, copied to where every user can reach it.
-    fn program(&self, name: &str) -> Result<PathBuf> {
+    pub fn program(&self, name: &str) -> Result<PathBuf> {
         let copy = self.dir.join(name.to_owned() + ".bin");
         copy_program(&built(name)?, &copy)?;
         Ok(copy)

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use keyferry_sandbox::Settings;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_saphyr::Spanned;
 
@@ -44,6 +45,9 @@ struct Document {
     /// Rates, caps and margins.
     #[serde(default = "default_limits")]
     limits: Spanned<Limits>,
+    /// What the process gives up before it does anything, and what happens where that is not possible.
+    #[serde(default)]
+    sandbox: Settings,
 }
 
 #[derive(Deserialize)]
@@ -121,6 +125,7 @@ impl Document {
             audit: self.audit,
             admin: self.admin,
             limits: self.limits.value,
+            sandbox: self.sandbox,
         })
     }
 

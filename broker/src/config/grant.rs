@@ -122,6 +122,11 @@ impl SnowflakeGrant {
             None => format!("https://{}.snowflakecomputing.com", self.account.as_str().to_ascii_lowercase()),
         }
     }
+
+    /// The TCP port where the account is served.
+    pub fn port(&self) -> u16 {
+        self.url.as_ref().map_or(443, HttpsUrl::port)
+    }
 }
 
 /// A Snowflake account identifier: it becomes part of a host name.

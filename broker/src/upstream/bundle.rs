@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt};
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::{
     error::{ErrorClass, UpstreamError, UpstreamName},
@@ -98,11 +98,11 @@ impl<'de> Deserialize<'de> for Field {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a value")
             }
-            fn visit_str<E>(self, text: &str) -> Result<Field, E> {
-                Ok(Field::Text(Secret::new(text.to_owned())))
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Field, E> {
+                self.visit_string(text.to_owned())
             }
-            fn visit_string<E>(self, text: String) -> Result<Field, E> {
-                Ok(Field::Text(Secret::new(text)))
+            fn visit_string<E: de::Error>(self, text: String) -> Result<Field, E> {
+                Secret::new(text).map(Field::Text).map_err(E::custom)
             }
             fn visit_bool<E>(self, _: bool) -> Result<Field, E> {
                 Ok(Field::Other)

@@ -1,4 +1,5 @@
-//! A long-lived secret. It cannot be printed, copied or written out, and wipes itself when dropped.
+//! A long-lived secret. It cannot be printed, copied or written out, lies on a page that is neither swapped nor dumped,
+//! and wipes itself when dropped.
 //!
 //! [`Secret::expose`] is visible in `upstream/` only. Elsewhere it does not compile:
 //!
@@ -8,26 +9,43 @@
 
 use std::fmt;
 
+use keyferry_sandbox::pages::{Locked, NoRoom};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize as _;
+
+use super::error::{ErrorClass, UpstreamError, UpstreamName};
 
 /// A long-lived secret.
 ///
 /// It has no `Debug`, `Display`, `Clone` or `Serialize` on purpose: a type that holds one gets none of
 /// them by derivation either, and a tracing span over it fails to compile.
-pub struct Secret(Zeroizing<Box<str>>);
+pub struct Secret(Locked);
 
 impl Secret {
-    /// Moves the text in; the string's own buffer is wiped.
-    pub(super) fn new(mut text: String) -> Self {
-        let secret = Self(Zeroizing::new(text.as_str().into()));
+    /// Moves the text in; the string's own buffer is wiped. Fails when no page can be locked any more.
+    pub(super) fn new(mut text: String) -> Result<Self, NoRoom> {
+        let secret = Locked::copy(text.as_bytes()).map(Self);
         text.zeroize();
         secret
     }
 
     /// The text. Only files in this folder can call it.
     pub(super) fn expose(&self) -> &str {
-        &self.0
+        // Made from a text, so it is one.
+        std::str::from_utf8(self.0.bytes()).unwrap_or_default()
+    }
+}
+
+impl From<NoRoom> for UpstreamError {
+    fn from(error: NoRoom) -> Self {
+        let advice = "raise the broker's limit of locked memory to 8 MiB";
+        Self::new(
+            UpstreamName::Configuration,
+            ErrorClass::Configuration,
+            "keeping a secret",
+            error.to_string(),
+            advice,
+        )
     }
 }
 
@@ -43,11 +61,11 @@ impl<'de> Deserialize<'de> for Secret {
 
             // Nearly always called with a slice of the answer's own buffer, so that this is the only copy.
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
-                Ok(Secret(Zeroizing::new(text.into())))
+                Locked::copy(text.as_bytes()).map(Secret).map_err(E::custom)
             }
 
             fn visit_string<E: de::Error>(self, text: String) -> Result<Secret, E> {
-                Ok(Secret::new(text))
+                Secret::new(text).map_err(E::custom)
             }
         }
         deserializer.deserialize_str(Text)
@@ -59,13 +77,11 @@ mod tests {
     use std::fmt::{Debug, Display};
 
     use serde::Serialize;
-    use static_assertions::{assert_impl_all, assert_not_impl_any};
-    use zeroize::ZeroizeOnDrop;
+    use static_assertions::assert_not_impl_any;
 
     use super::*;
 
     assert_not_impl_any!(Secret: Debug, Display, Clone, Copy, Serialize, AsRef<str>, AsRef<[u8]>, std::ops::Deref);
-    assert_impl_all!(Zeroizing<Box<str>>: ZeroizeOnDrop);
 
     #[test]
     fn a_secret_read_from_json_holds_the_text_whole() {

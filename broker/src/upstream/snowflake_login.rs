@@ -203,7 +203,7 @@ impl SnowflakeLogin {
     /// An error of the class `expired` says that the session is gone: open a new one.
     pub async fn renew(&mut self) -> Result<(), UpstreamError> {
         let attempted = format!("renewing session {} of {}", self.session_id, self.service.account);
-        let old = self.session_token();
+        let old = self.session_token()?;
         let body = json!({ "oldSessionToken": old.expose(), "requestType": "RENEW" });
         let request = self.service.post("session/token-request", authorization(&self.master, &attempted)?)?;
         let asked_at = SystemTime::now();
@@ -219,7 +219,7 @@ impl SnowflakeLogin {
     pub async fn close(self) {
         let attempted = format!("closing session {} of {}", self.session_id, self.service.account);
         let outcome = tokio::time::timeout(CLOSE_DEADLINE, async {
-            let token = self.session_token();
+            let token = self.session_token()?;
             let request = self.service.post("session", authorization(&token, &attempted)?)?;
             self.service.send(&attempted, request.query(&[("delete", "true")]), json!({}), 0).await
         })
@@ -231,9 +231,9 @@ impl SnowflakeLogin {
         }
     }
 
-    fn session_token(&self) -> Secret {
+    fn session_token(&self) -> Result<Secret, UpstreamError> {
         // Made from a Secret's text, so it is text.
-        Secret::new(String::from_utf8_lossy(self.grant.value()).into_owned())
+        Ok(Secret::new(String::from_utf8_lossy(self.grant.value()).into_owned())?)
     }
 
     /// A login with a role that the user may not use can succeed with another one: that is no success here.

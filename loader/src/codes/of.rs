@@ -1,6 +1,7 @@
 //! Which code each failure has. Every match is exhaustive: a new failure needs a code to compile.
 
 use keyferry_proto::connect::ConnectError;
+use keyferry_sandbox::SandboxError;
 
 use super::{self as codes, Entry};
 use crate::{
@@ -15,10 +16,12 @@ impl Failure {
         match self {
             Self::Config(ConfigError::Unreadable { .. }) => &codes::PIPELINE_UNREADABLE,
             Self::Config(ConfigError::Invalid { .. }) => &codes::PIPELINE_INVALID,
+            Self::Sandbox(error) => sandbox(error),
             Self::Shard(_) => &codes::SHARD,
             Self::Plan(error) => plan(error),
             Self::Grant(error) | Self::Source(SourceError::Grant(error)) => grant(error),
             Self::Source(SourceError::NoHost { .. }) => &codes::NO_HOST,
+            Self::Source(SourceError::PortClosed(_)) => &codes::PORT_CLOSED,
             Self::Connect(error) | Self::Extract { source: error, .. } => tds(error),
             Self::Barrier { source, .. } => barrier(source),
             Self::Snowflake(error) => snowflake(error),
@@ -34,6 +37,14 @@ impl Failure {
             Self::Interrupted => &codes::INTERRUPTED,
             Self::Lost(_) => &codes::LOST_TASK,
         }
+    }
+}
+
+fn sandbox(error: &SandboxError) -> &'static Entry {
+    match error {
+        SandboxError::Refused { .. } => &codes::SANDBOX_REFUSED,
+        SandboxError::Failed { .. } | SandboxError::Profile(_) => &codes::SANDBOX_FAILED,
+        SandboxError::Missing { .. } => &codes::SANDBOX_MISSING,
     }
 }
 

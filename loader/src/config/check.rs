@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use keyferry_sandbox::Settings;
 use serde_saphyr::{Location, Spanned};
 
 use super::{
@@ -40,6 +41,8 @@ impl Checker<'_> {
             target: self.target(raw.target, identifiers)?,
             limits: self.limits(raw.limits)?,
             verify: self.level(raw.verify.as_ref())?,
+            sandbox: Settings { mode: raw.sandbox.mode, strict: raw.sandbox.strict },
+            connect_ports: raw.sandbox.connect_ports,
             tables: self.tables(raw.tables, identifiers)?,
         })
     }

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use keyferry_sandbox::Enforcement;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_saphyr::Spanned;
 
@@ -27,6 +28,9 @@ pub(super) struct Pipeline {
     pub limits: Limits,
     /// How much is compared before anything is published: `counts`, `sums` or `hashes`; `--level` says otherwise for one run. Default: `sums`.
     pub verify: Option<Spanned<String>>,
+    /// What the process gives up before it does anything, and what happens where that is not possible.
+    #[serde(default)]
+    pub sandbox: Sandbox,
     /// The tables, at least one.
     pub tables: Spanned<Vec<Spanned<Table>>>,
 }
@@ -104,6 +108,18 @@ pub(super) struct Target {
     pub stage_endpoint_allow: Vec<Spanned<String>>,
     /// The internal stage. Default: `KEYFERRY_STAGE`.
     pub stage: Option<Spanned<String>>,
+}
+
+/// What the process gives up.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Sandbox {
+    /// `enforce`: a step that fails ends the start. `report`: it is logged as a warning, for a laptop where both programs run as one user. `off`: no step is taken, for a debugger. Default: `enforce`.
+    pub mode: Enforcement,
+    /// Whether a step that this kernel or container cannot take ends the start too; `mode` must then be `enforce`. Default: `false`.
+    pub strict: bool,
+    /// TCP ports that may be connected to, beside `source.port` (or 1433), 443, 53 and those of `target.stage_endpoint_allow`: for a proxy, or for a port that only the broker's grant names.
+    pub connect_ports: Vec<u16>,
 }
 
 /// What a run may use.

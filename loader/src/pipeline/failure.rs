@@ -1,5 +1,7 @@
 //! Everything that ends a run, and the exit code that says of which kind it was.
 
+use keyferry_sandbox::SandboxError;
+
 use crate::{
     commit::CommitError,
     config::ConfigError,
@@ -24,6 +26,9 @@ pub enum Failure {
     /// The pipeline file.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The sandbox.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// The part of the run.
     #[error(transparent)]
     Shard(#[from] ShardError),

@@ -71,6 +71,7 @@ async fn unreachable() -> Result<String> {
     let broker = BrokerSetup { snowflake: Some(gate.url()), ..ordinary() };
     let mut scene = Scene::on(stage, &broker).await?;
     scene.setup.patience = 30;
+    scene.setup.connect_ports.push(gate.port());
     let loader = scene.start_slowly(Duration::from_millis(300)).await?;
     gate.shut(true);
     until("a connection that is turned away", || gate.turned_away() >= 5).await?;

@@ -180,6 +180,7 @@ fn words(leaf: &str, suffix: &str) -> Result<(String, Form)> {
         "Group" => ("group", Form::Text),
         "Mode" => ("mode", Form::Text),
         "Use" => ("use", Form::Text),
+        "Enforcement" => ("`enforce`, `report` or `off`", Form::Text),
         other => bail!("the reference has no words for the type {other}"),
     };
     Ok((

@@ -6,6 +6,11 @@ use anyhow::Result;
 
 use super::{ACCOUNT, SOURCE_DATABASE, TARGET_DATABASE, TARGET_SCHEMA, World};
 
+/// As one user, which is all that there is without root, the programs would refuse to start.
+fn sandbox(world: &World) -> &'static str {
+    if world.users.separate { "mode: enforce" } else { "mode: report" }
+}
+
 /// What differs from the ordinary `broker.yaml`.
 #[derive(Clone, Debug, Default)]
 pub struct BrokerSetup {
@@ -25,6 +30,8 @@ pub struct BrokerSetup {
     pub vault: Option<String>,
     /// Another way to Snowflake, which the loader is told as well.
     pub snowflake: Option<String>,
+    /// Another section `sandbox`.
+    pub sandbox: Option<String>,
     /// Further text at the end of the file.
     pub extra: String,
 }
@@ -67,7 +74,7 @@ impl BrokerSetup {
              authority: {entra}\n          ca_file: {ca}\n{grants}\
              policy:\n{policy}\
              audit: {{ path: audit.log }}\n\
-             admin: {{ listen: \"127.0.0.1:0\" }}\n{extra}",
+             admin: {{ listen: \"127.0.0.1:0\" }}\n{sandbox}{extra}",
             socket = world.socket().display(),
             gid = world.users.loader.gid,
             vault = self.vault.clone().unwrap_or_else(|| world.vault.url()),
@@ -77,6 +84,7 @@ impl BrokerSetup {
             snowflake = self.snowflake.clone().unwrap_or_else(|| world.snowflake.url.clone()),
             entra = world.entra.url(),
             grants = self.grants,
+            sandbox = self.sandbox.clone().unwrap_or_else(|| format!("sandbox: {{ {} }}\n", sandbox(world))),
             extra = self.extra,
         )
     }
@@ -103,6 +111,10 @@ pub struct PipelineSetup {
     pub broker: String,
     /// Seconds for which work that fails in passing is tried again.
     pub patience: u64,
+    /// Ports that the sandbox leaves open, beside those of the stand-ins.
+    pub connect_ports: Vec<u16>,
+    /// Another section `sandbox`.
+    pub sandbox: Option<String>,
 }
 
 impl Default for PipelineSetup {
@@ -117,6 +129,8 @@ impl Default for PipelineSetup {
             source: String::new(),
             broker: String::new(),
             patience: 5,
+            connect_ports: Vec::new(),
+            sandbox: None,
         }
     }
 }
@@ -132,6 +146,16 @@ impl PipelineSetup {
         let folder = world.dir.join("loader");
         world.users.loader.folder(&folder.join("spool"), 0o700)?;
         world.users.loader.file(&folder.join(format!("{name}.yaml")), 0o400, self.yaml(world))
+    }
+
+    /// The section `sandbox` with these keys, and the stand-ins' ports, which are not the usual ones.
+    pub fn sandbox_section(&self, world: &World, keys: &str) -> String {
+        let snowflake = world.snowflake.url.rsplit(':').next().unwrap_or_default();
+        let mut ports = format!("{}, {snowflake}", world.sqlserver.addr().port());
+        for port in &self.connect_ports {
+            let _ = write!(ports, ", {port}");
+        }
+        format!("sandbox: {{ {keys}, connect_ports: [{ports}] }}\n")
     }
 
     /// The file's text.
@@ -153,6 +177,7 @@ impl PipelineSetup {
              target:\n  grant: analytics\n  role: {role}\n  warehouse: LOAD_WH\n  database: {TARGET_DATABASE}\n  schema: {TARGET_SCHEMA}\n  \
              ca_file: {ca}\n  stage_endpoint_allow: [\"{objects}\"]\n\
              limits: {{ {limits}, patience_seconds: {patience}, spool_dir: {spool} }}\n\
+             {sandbox}\
              tables:\n{tables}",
             pipeline = self.pipeline,
             socket = socket.display(),
@@ -164,6 +189,7 @@ impl PipelineSetup {
             objects = world.snowflake.objects_addr,
             limits = self.limits,
             patience = self.patience,
+            sandbox = self.sandbox.clone().unwrap_or_else(|| self.sandbox_section(world, sandbox(world))),
             spool = world.dir.join("loader").join("spool").display(),
         )
     }

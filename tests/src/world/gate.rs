@@ -40,6 +40,11 @@ impl Gate {
         format!("https://{}", self.address)
     }
 
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// Cuts what is open and turns away whoever comes, until it is opened.
     pub fn shut(&self, shut: bool) {
         self.shut.send_replace(shut);

@@ -138,7 +138,7 @@ fn read(path: &Path, what: &str) -> Result<Secret, UpstreamError> {
     }
     match std::str::from_utf8(&bytes).map(str::trim) {
         Ok(text) if !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic()) => {
-            Ok(Secret::new(text.to_owned()))
+            Ok(Secret::new(text.to_owned())?)
         }
         _ => Err(refuse("it does not hold one word".to_owned(), deliver)),
     }

@@ -281,7 +281,7 @@ async fn a_renewal_that_leaves_less_than_a_second_is_followed_by_a_login() {
 #[test]
 fn renewal_is_due_at_two_thirds_whatever_the_lease() {
     let token = |lease, first_lease, renewable| Token {
-        secret: Secret::new("x".to_owned()),
+        secret: Secret::new("x".to_owned()).unwrap(),
         login: 1,
         obtained: Instant::now(),
         lease: Duration::from_secs(lease),
