@@ -43,6 +43,7 @@ pub(crate) struct Fake {
     pub(crate) fails: Mutex<Option<UpstreamError>>,
     pub(crate) refuses_bearer: Mutex<Option<String>>,
     pub(crate) proves_itself: AtomicBool,
+    pub(crate) has_a_defect: AtomicBool,
     pub(crate) status: Mutex<Vec<UpstreamStatus>>,
     pub(crate) secret: Mutex<SecretStatus>,
     pub(crate) bearers: AtomicU64,
@@ -60,6 +61,7 @@ impl Default for Fake {
             fails: Mutex::default(),
             refuses_bearer: Mutex::default(),
             proves_itself: AtomicBool::new(true),
+            has_a_defect: AtomicBool::new(false),
             status: Mutex::default(),
             secret: Mutex::default(),
             bearers: AtomicU64::new(0),
@@ -98,6 +100,7 @@ impl Upstreams for Handle {
     type Session = FakeSession;
 
     fn settings(&self, grant: &GrantName) -> Result<GrantSettings, UpstreamError> {
+        assert!(!self.0.has_a_defect.load(Ordering::SeqCst), "a defect");
         Ok(match grant.as_str() {
             "sales-sql" => GrantSettings::SqlServer {
                 host: "sql01".to_owned(),

@@ -181,8 +181,8 @@ async fn garbage() -> Result<()> {
         raw.0.set_read_timeout(Some(Duration::from_millis(300)))?;
         for (number, method) in methods.iter().enumerate() {
             let mut body = vec![u8::from(random.u8(..) < 8)];
-            let message: Vec<u8> =
-                std::iter::repeat_with(|| random.u8(..)).take(random.usize(0..200)).collect();
+            let length = random.usize(0..200);
+            let message: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(length).collect();
             let claimed = if random.u8(..) < 32 { random.u32(..) } else { message.len() as u32 };
             body.extend(claimed.to_be_bytes());
             body.extend(message);

@@ -2,6 +2,7 @@
 //!
 //! `make reference` writes them anew.
 
+mod counts;
 mod errors;
 mod keys;
 mod page;
@@ -23,6 +24,7 @@ const WRITE: &str = "KEYFERRY_WRITE_REFERENCE";
 pub(crate) fn trials(trials: &mut Vec<Trial>) {
     trials.push(test("reference_the_configuration_page_is_what_the_code_reads", configuration));
     trials.push(test("reference_every_default_that_is_stated_is_the_real_one", defaults));
+    trials.push(test("reference_what_a_reviewer_must_read_is_counted", counted));
     trials.push(test("reference_the_error_page_is_what_the_code_gives", catalogue));
 }
 
@@ -32,6 +34,10 @@ async fn configuration() -> Result<()> {
 
 async fn catalogue() -> Result<()> {
     held("errors.md", &errors::page()?)
+}
+
+async fn counted() -> Result<()> {
+    held("audit-in-an-hour.md", &counts::page(&keys::root())?)
 }
 
 /// A key that is set to the default that its comment states changes nothing.

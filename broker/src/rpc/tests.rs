@@ -521,6 +521,22 @@ async fn settings_are_given_for_any_use_of_the_grant() {
 }
 
 #[tokio::test]
+async fn a_call_that_meets_a_defect_fails_alone() {
+    let bench = Bench::start().await;
+    let mut client = bench.client.clone();
+    let ask = || GetSettingsRequest { grant: "sales-sql".to_owned(), ..GetSettingsRequest::default() };
+    bench.fake.has_a_defect.store(true, Ordering::SeqCst);
+    let (failed, other) =
+        tokio::join!(client.get_settings(ask()), bench.client.clone().who_am_i(WhoAmIRequest {}));
+    let failed = failed.unwrap_err();
+    assert!(!failed.message().contains("a defect"), "{failed:?}");
+    assert!(other.is_ok(), "{other:?}");
+    bench.fake.has_a_defect.store(false, Ordering::SeqCst);
+    let mut again = dial(&bench.socket).await;
+    assert!(again.get_settings(ask()).await.is_ok());
+}
+
+#[tokio::test]
 async fn calls_beyond_the_rate_are_refused_with_one_line() {
     let bench = Bench::with(|config| config.limits.calls_per_second = 1).await;
     let mut client = bench.client.clone();

@@ -87,7 +87,9 @@ fn processes() -> io::Result<Vec<(i32, u32)>> {
         let entry = entry?;
         if let Ok(pid) = entry.file_name().to_string_lossy().parse() {
             let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
-            let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
+            let uid = status
+                .lines()
+                .find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
             found.push((pid, uid.unwrap_or(entry.metadata()?.uid())));
         }
     }
@@ -99,7 +101,9 @@ fn find_broker() -> Outcome {
         Err(error) => Outcome::Refused(format!("/proc: {error}")),
         Ok(all) => match all.iter().find(|(_, uid)| *uid == BROKER) {
             Some((pid, _)) => Outcome::Succeeded(format!("pid {pid}")),
-            None => Outcome::Refused(format!("{} processes are visible, none of them the broker's", all.len())),
+            None => {
+                Outcome::Refused(format!("{} processes are visible, none of them the broker's", all.len()))
+            }
         },
     }
 }
@@ -130,11 +134,18 @@ fn trace() -> Outcome {
 
 fn environment() -> Outcome {
     let own = nix::unistd::getuid().as_raw();
-    let others: Vec<i32> =
-        processes().unwrap_or_default().into_iter().filter(|(_, uid)| *uid != own).map(|(pid, _)| pid).collect();
+    let others: Vec<i32> = processes()
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|(_, uid)| *uid != own)
+        .map(|(pid, _)| pid)
+        .collect();
     match others.iter().find(|pid| fs::read(format!("/proc/{pid}/environ")).is_ok()) {
         Some(pid) => Outcome::Succeeded(format!("of pid {pid}")),
-        None => Outcome::Refused(format!("{} processes of other users are visible, none can be read", others.len())),
+        None => Outcome::Refused(format!(
+            "{} processes of other users are visible, none can be read",
+            others.len()
+        )),
     }
 }
 

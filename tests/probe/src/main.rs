@@ -24,7 +24,9 @@ fn main() -> ExitCode {
         ["--one", name, confined] => one(name, *confined == "sandboxed"),
         [] => all(),
         _ => {
-            eprintln!("probe: no arguments; PROBE_BROKER_PORTS names ports that must be closed, separated by commas");
+            eprintln!(
+                "probe: no arguments; PROBE_BROKER_PORTS names ports that must be closed, separated by commas"
+            );
             ExitCode::from(64)
         }
     }
@@ -38,7 +40,13 @@ fn all() -> ExitCode {
     for attack in ATTACKS {
         let (plain, confined) = (attempt(attack, "plain"), attempt(attack, "sandboxed"));
         let wrong = !confined.1 || (attack.by_container && !plain.1);
-        println!("| {} | {} | {}{} |", attack.name, plain.0, confined.0, if wrong { " **MISSED**" } else { "" });
+        println!(
+            "| {} | {} | {}{} |",
+            attack.name,
+            plain.0,
+            confined.0,
+            if wrong { " **MISSED**" } else { "" }
+        );
         failed += u8::from(wrong);
     }
     ExitCode::from(failed.min(1))
@@ -47,9 +55,8 @@ fn all() -> ExitCode {
 /// What became of an attack, and whether it was refused.
 fn attempt(attack: &Attack, how: &str) -> (String, bool) {
     let own = env::current_exe();
-    let output = own.and_then(|own| {
-        Command::new(own).args(["--one", attack.name, how]).stdin(Stdio::null()).output()
-    });
+    let output =
+        own.and_then(|own| Command::new(own).args(["--one", attack.name, how]).stdin(Stdio::null()).output());
     match output {
         Err(error) => (format!("could not be tried: {error}"), false),
         Ok(output) => {
@@ -86,13 +93,17 @@ fn one(name: &str, confined: bool) -> ExitCode {
 
 /// What the loader does before it starts a thread, with the socket, its spool and one port of SQL Server and Snowflake.
 fn confine() -> Result<(), String> {
-    let sandbox = Sandbox::begin(Settings::default(), &Process::default()).map_err(|error| error.to_string())?;
+    let sandbox =
+        Sandbox::begin(Settings::default(), &Process::default()).map_err(|error| error.to_string())?;
     let reach = Reach {
-        read: ["/run/keyferry", "/etc/keyferry", "/etc/resolv.conf", "/etc/hosts", "/proc/self"].map(Into::into).into(),
+        read: ["/run/keyferry", "/etc/keyferry", "/etc/resolv.conf", "/etc/hosts", "/proc/self"]
+            .map(Into::into)
+            .into(),
         write: ["/var/spool/keyferry"].map(Into::into).into(),
         connect: [1433, 443].into(),
         ..Reach::default()
     };
-    let profile = Profile::parse(include_str!("../../../deploy/seccomp/loader.json")).map_err(|error| error.to_string())?;
+    let profile = Profile::parse(include_str!("../../../deploy/seccomp/loader.json"))
+        .map_err(|error| error.to_string())?;
     sandbox.confine(&reach, &profile).map(drop).map_err(|error| error.to_string())
 }
