@@ -39,8 +39,10 @@ pub fn reach(config: &Config) -> Reach {
     let VaultAuth::AppRole(approle) = &config.vault.auth;
     // What is read again while the broker runs may be another file by then.
     let accounts = config.service_accounts.as_ref();
-    let of_accounts = accounts.into_iter().flat_map(|accounts| accounts.pod_uid_file.iter().chain([&accounts.keys_file]));
-    for file in [&config.file, &approle.role_id_file, &approle.secret_id_file].into_iter().chain(of_accounts) {
+    let of_accounts =
+        accounts.into_iter().flat_map(|accounts| accounts.pod_uid_file.iter().chain([&accounts.keys_file]));
+    for file in [&config.file, &approle.role_id_file, &approle.secret_id_file].into_iter().chain(of_accounts)
+    {
         reach.read.insert(places::replaceable(file));
     }
     reach.read.extend(config.vault.ca_file.clone());
