@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use keyferry_sandbox::Enforcement;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -54,6 +55,15 @@ fn read(running: &Config) -> Result<Policy, String> {
     if rest(&found) != rest(running) {
         return Err(format!(
             "{}: more than `policy` has changed, which needs a restart; put the rest back, or restart the broker",
+            running.file.display()
+        ));
+    }
+    let own = nix::unistd::geteuid().as_raw();
+    if running.sandbox.mode == Enforcement::Enforce
+        && found.policy.iter().any(|entry| entry.caller.uid == Some(own))
+    {
+        return Err(format!(
+            "{}: uid {own} is the broker's own, and a caller needs another; give it one of its own",
             running.file.display()
         ));
     }

@@ -52,9 +52,10 @@ pub fn of_the_system() -> impl Iterator<Item = PathBuf> {
 pub fn replaceable(file: &Path) -> PathBuf {
     const SHARED: &[&str] =
         &["/", "/etc", "/run", "/run/secrets", "/tmp", "/var", "/var/run", "/home", "/root", "/dev/shm"];
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     match file.parent() {
         Some(folder) if !SHARED.iter().any(|shared| folder == Path::new(shared)) => folder.to_owned(),
-        _ => file.to_owned(),
+        _ => file,
     }
 }
 
