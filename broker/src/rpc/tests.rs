@@ -526,8 +526,8 @@ async fn a_call_that_meets_a_defect_fails_alone() {
     let mut client = bench.client.clone();
     let ask = || GetSettingsRequest { grant: "sales-sql".to_owned(), ..GetSettingsRequest::default() };
     bench.fake.has_a_defect.store(true, Ordering::SeqCst);
-    let (failed, other) =
-        tokio::join!(client.get_settings(ask()), bench.client.clone().who_am_i(WhoAmIRequest {}));
+    let mut neighbour = bench.client.clone();
+    let (failed, other) = tokio::join!(client.get_settings(ask()), neighbour.who_am_i(WhoAmIRequest {}));
     let failed = failed.unwrap_err();
     assert!(!failed.message().contains("a defect"), "{failed:?}");
     assert!(other.is_ok(), "{other:?}");

@@ -4,7 +4,7 @@
 base=docker.io/library/rust:1.95.0-bookworm
 
 engine_ready() {
-    packages podman runc debootstrap netavark aardvark-dns iptables uidmap
+    packages podman runc debootstrap netavark aardvark-dns iptables uidmap catatonit
     mkdir -p target/images
     cat >target/images/containers.conf <<'CONF'
 [containers]
