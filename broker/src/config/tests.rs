@@ -67,7 +67,7 @@ fn limits_are_read_as_durations_in_words() {
 
 #[test]
 fn a_typo_is_named_with_its_place_and_the_nearest_right_key() {
-    assert_snapshot!(error_after("socket:", "sokcet:"), @r#"broker.yaml:1:1: unknown key "sokcet"; did you mean `socket`? (here: socket, vault, kerberos, grants, service_accounts, policy, audit, admin, limits)"#);
+    assert_snapshot!(error_after("socket:", "sokcet:"), @r#"broker.yaml:1:1: unknown key "sokcet"; did you mean `socket`? (here: socket, vault, kerberos, grants, service_accounts, policy, audit, admin, limits, sandbox)"#);
     assert_snapshot!(error_after("secret_id_file", "secretid_file"), @r#"broker.yaml:5:45: unknown key "secretid_file"; did you mean `secret_id_file`? (here: mount, role_id_file, secret_id_file, wrapped)"#);
     assert_snapshot!(error_after("warehouses:", "warehouse:"), @r#"broker.yaml:15:7: unknown key "warehouse"; did you mean `warehouses`? (here: account, url, ca_file, user_key, user, roles, warehouses, login)"#);
     assert_snapshot!(error_after("kerberos: { spn", "kerberso: { spn"), @r#"broker.yaml:9:16: unknown choice "kerberso"; did you mean `kerberos`? (here: kerberos, snowflake)"#);
