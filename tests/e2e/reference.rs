@@ -1,9 +1,10 @@
-//! `docs/configuration.md` and `docs/errors.md` are made from the code; these tests fail when they differ.
+//! `docs/configuration.md`, `docs/errors.md` and the metrics of `docs/operate.md` are made from the code; these tests fail when they differ.
 //!
 //! `make reference` writes them anew.
 
 mod errors;
 mod keys;
+mod metrics;
 mod page;
 
 use std::{collections::BTreeSet, fs, path::Path};
@@ -23,6 +24,7 @@ const WRITE: &str = "KEYFERRY_WRITE_REFERENCE";
 pub(crate) fn trials(trials: &mut Vec<Trial>) {
     trials.push(test("reference_the_configuration_page_is_what_the_code_reads", configuration));
     trials.push(test("reference_every_default_that_is_stated_is_the_real_one", defaults));
+    trials.push(test("reference_the_metrics_catalogue_is_what_is_exposed", exposed));
     trials.push(test("reference_the_error_page_is_what_the_code_gives", catalogue));
 }
 
@@ -32,6 +34,12 @@ async fn configuration() -> Result<()> {
 
 async fn catalogue() -> Result<()> {
     held("errors.md", &errors::page()?)
+}
+
+async fn exposed() -> Result<()> {
+    let document =
+        fs::read_to_string(keys::root().join("docs/operate.md")).context("read docs/operate.md")?;
+    held("operate.md", &metrics::page(&document)?)
 }
 
 /// A key that is set to the default that its comment states changes nothing.
