@@ -33,6 +33,7 @@ mod reference;
 mod refused;
 mod rotation;
 mod sandbox;
+mod setup;
 mod table;
 mod tiberius_judge;
 mod type_matrix;
@@ -80,6 +81,7 @@ fn main() {
     chunks::trials(&mut trials);
     points::trials(&mut trials);
     memory::trials(&mut trials);
+    setup::trials(&mut trials);
     boundary::trials(&mut trials);
     contract::trials(&mut trials);
     corruption::trials(&mut trials);
