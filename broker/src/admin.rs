@@ -1,4 +1,4 @@
-//! `/health` and `/metrics` over plain HTTP, meant for loopback. Nothing here is secret, and nothing here
+//! `/health`, `/metrics` and `/prometheus` (the same) over plain HTTP, meant for loopback. Nothing here is secret, and nothing here
 //! can be changed.
 
 mod health;
@@ -94,16 +94,31 @@ fn answer<U: Upstreams>(
             let status = if health.serves() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             page(status, "application/json", health.to_json())
         }
-        "/metrics" => {
-            for slot in broker.grants.slots() {
-                let left = slot.state().left.unwrap_or_default();
-                broker.metrics.expires_in(slot.name().as_str(), left.as_secs());
-            }
+        "/metrics" | "/prometheus" => {
+            look(broker);
             let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             page(StatusCode::OK, format, broker.metrics.encode())
         }
-        _ => page(StatusCode::NOT_FOUND, "text/plain", "here are /health and /metrics\n".to_owned()),
+        _ => page(
+            StatusCode::NOT_FOUND,
+            "text/plain",
+            "here are /health, /metrics and /prometheus\n".to_owned(),
+        ),
     }
+}
+
+/// Sets what is only known by looking: lives, states, versions.
+fn look<U: Upstreams>(broker: &Broker<U>) {
+    for slot in broker.grants.slots() {
+        let left = slot.state().left.unwrap_or_default();
+        broker.metrics.expires_in(slot.name().as_str(), left.as_secs());
+    }
+    for status in broker.upstreams.status() {
+        broker.metrics.upstream_state(&status, health::left(&status));
+    }
+    let secret = broker.upstreams.secret_status();
+    broker.metrics.secret_versions(secret.version_in_use, secret.newest_version);
+    broker.metrics.audit_state(&broker.audit);
 }
 
 fn page(status: StatusCode, format: &'static str, body: String) -> Response<Full<Bytes>> {

@@ -3,15 +3,20 @@
 //! Each line carries the SHA-256 of the line before it, so a line that is changed, dropped or moved breaks
 //! the chain. A line is on disk (`fdatasync`) before [`AuditLog::record`] returns; lines that arrive
 //! together share one flush. While the log cannot be written every call fails, and nothing is granted. No
-//! line holds a token: a token is named by its generation.
+//! line holds a token: a token is named by its generation. Checkpoints, signed with a key from Vault, make the chain
+//! one that nobody can forge or shorten unseen; [`verify()`] checks it anywhere.
 
 mod chain;
+mod checkpoint;
+mod copies;
+mod verify;
+mod writer;
 
 use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
 };
@@ -19,7 +24,16 @@ use std::{
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
-use self::chain::{Chain, TooLong};
+use self::{
+    chain::Chain,
+    copies::Copies,
+    writer::{Job, Writer},
+};
+pub use self::{
+    checkpoint::{PublicKey, Sign, key_id},
+    verify::{Finding, Verified, verify},
+};
+use crate::config::{AuditConfig, AuditCopy};
 
 /// Lines that wait for the disk at most; more callers wait for their turn.
 const QUEUE: usize = 256;
@@ -105,6 +119,12 @@ pub struct Record {
     /// Whether the server proved itself, for a Kerberos exchange.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mutual: Option<bool>,
+    /// Of a checkpoint: over its number, the hash before it and its time.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub signature: String,
+    /// Of a checkpoint: which key.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub key: String,
 }
 
 impl Record {
@@ -123,20 +143,24 @@ impl Record {
             session_id: String::new(),
             detail: String::new(),
             mutual: None,
+            signature: String::new(),
+            key: String::new(),
         }
     }
-}
-
-struct Job {
-    record: Record,
-    done: oneshot::Sender<Result<String, AuditError>>,
 }
 
 /// A handle on the log. The file belongs to one thread, which ends with the last handle.
 #[derive(Clone)]
 pub struct AuditLog {
     jobs: mpsc::Sender<Job>,
-    writable: Arc<AtomicBool>,
+    state: Arc<State>,
+}
+
+/// What the thread tells about itself.
+struct State {
+    writable: AtomicBool,
+    lines: AtomicU64,
+    copies_missed: Arc<AtomicU64>,
 }
 
 impl AuditLog {
@@ -144,27 +168,40 @@ impl AuditLog {
     ///
     /// Refused: a symbolic link, anything but a plain file, a file of another owner.
     pub fn open(path: &Path) -> Result<Self, AuditError> {
-        let chain = Chain::open(path)
-            .map_err(|cause| AuditError::Open { path: path.to_owned(), cause: cause.to_string() })?;
-        Self::over(chain)
+        Self::over(Self::chain(path)?, None)
+    }
+
+    /// The same, with the copies that the configuration asks for.
+    pub fn start(config: &AuditConfig) -> Result<Self, AuditError> {
+        Self::over(Self::chain(&config.path)?, config.copy.as_ref())
+    }
+
+    fn chain(path: &Path) -> Result<Chain, AuditError> {
+        Chain::open(path)
+            .map_err(|cause| AuditError::Open { path: path.to_owned(), cause: cause.to_string() })
     }
 
     /// A log that cannot be written.
     #[cfg(test)]
     pub(crate) fn on_a_full_disk() -> Self {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        Self::over(Chain::over(full)).unwrap()
+        Self::over(Chain::over(full), None).unwrap()
     }
 
-    fn over(chain: Chain) -> Result<Self, AuditError> {
+    fn over(chain: Chain, copy: Option<&AuditCopy>) -> Result<Self, AuditError> {
+        let failed = |e: std::io::Error| AuditError::Write { cause: e.to_string() };
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let writable = Arc::new(AtomicBool::new(true));
-        let state = Arc::clone(&writable);
+        let copies_missed = Arc::new(AtomicU64::new(0));
+        let copies =
+            copy.map(|to| Copies::start(to, Arc::clone(&copies_missed)).map_err(failed)).transpose()?;
+        let lines = AtomicU64::new(chain.lines());
+        let state = Arc::new(State { writable: AtomicBool::new(true), lines, copies_missed });
+        let mut writer = Writer::new(chain, copies, Arc::clone(&state));
         thread::Builder::new()
             .name("audit".to_owned())
-            .spawn(move || write_all(chain, queue, &state))
-            .map_err(|e| AuditError::Write { cause: e.to_string() })?;
-        Ok(Self { jobs, writable })
+            .spawn(move || writer.take_all(queue))
+            .map_err(failed)?;
+        Ok(Self { jobs, state })
     }
 
     /// Writes one line and waits until it is on disk. Returns the line's id. A long detail is cut.
@@ -174,48 +211,51 @@ impl AuditLog {
             record.detail.truncate(end);
             record.detail.push_str(" (cut)");
         }
+        self.ask(|done| Job::Record(record, done)).await
+    }
+
+    /// From now on checkpoints are signed by this key; the first one at once.
+    pub async fn sign_with(&self, signer: Arc<dyn Sign>) -> Result<(), AuditError> {
+        self.ask(|done| Job::Sign(signer, done)).await
+    }
+
+    /// Signs what has been written since the last checkpoint, if anything was and there is a key.
+    pub async fn checkpoint(&self) -> Result<(), AuditError> {
+        self.ask(Job::Checkpoint).await
+    }
+
+    /// The last checkpoint, and the last copies.
+    pub async fn close(&self) -> Result<(), AuditError> {
+        self.checkpoint().await?;
+        self.ask(Job::Flush).await
+    }
+
+    async fn ask<T>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<T, AuditError>>) -> Job,
+    ) -> Result<T, AuditError> {
         let (done, answer) = oneshot::channel();
         let closed = || {
-            self.writable.store(false, Ordering::Relaxed);
+            self.state.writable.store(false, Ordering::Relaxed);
             AuditError::Closed
         };
-        self.jobs.send(Job { record, done }).await.map_err(|_| closed())?;
+        self.jobs.send(job(done)).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
     }
 
     /// False after a line could not be written, until one could.
     pub fn is_writable(&self) -> bool {
-        self.writable.load(Ordering::Relaxed)
+        self.state.writable.load(Ordering::Relaxed)
     }
-}
 
-/// Takes whatever waits, writes it with one flush, and only then tells who waits.
-fn write_all(mut chain: Chain, mut queue: mpsc::Receiver<Job>, writable: &AtomicBool) {
-    while let Some(first) = queue.blocking_recv() {
-        let mut batch = vec![first];
-        while batch.len() < QUEUE
-            && let Ok(job) = queue.try_recv()
-        {
-            batch.push(job);
-        }
-        let (records, waiting): (Vec<Record>, Vec<_>) =
-            batch.into_iter().map(|job| (job.record, job.done)).unzip();
-        match chain.append(&records) {
-            Ok(ids) => {
-                writable.store(true, Ordering::Relaxed);
-                for (done, id) in waiting.into_iter().zip(ids) {
-                    // A caller that is gone needs no answer.
-                    let _ = done.send(id.map_err(|TooLong| AuditError::TooLong));
-                }
-            }
-            Err(cause) => {
-                writable.store(false, Ordering::Relaxed);
-                tracing::error!(%cause, "the audit log cannot be written; nothing is granted");
-                for done in waiting {
-                    let _ = done.send(Err(AuditError::Write { cause: cause.to_string() }));
-                }
-            }
-        }
+    /// How many lines the file has.
+    pub fn lines(&self) -> u64 {
+        self.state.lines.load(Ordering::Relaxed)
+    }
+
+    /// How many lines no copy was taken of.
+    pub fn copies_missed(&self) -> u64 {
+        self.state.copies_missed.load(Ordering::Relaxed)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Arguments, log, printed results and exit codes of the broker's command.
 
-use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
+pub(crate) mod audit;
+
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use keyferry_broker::{
@@ -31,6 +33,28 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Ask the broker of this configuration how it is: exit code 0 when it serves everything that policy names
+    #[command(after_help = "Example:\n  broker health --config /etc/keyferry/broker.yaml --wait 120s")]
+    Health {
+        /// The configuration; only `admin.listen` is used
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Ask again for so long before saying no
+        #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+        wait: Duration,
+    },
+    /// Look at an audit log
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Make a folder for the socket in a volume that everybody may write, as the root of a pod's emptyDir is
+    #[command(after_help = "Example:\n  broker socket-folder /volume/socket --group 10000")]
+    SocketFolder {
+        /// The folder to make; its parent must be there
+        path: PathBuf,
+        /// The number of the group that may enter it
+        #[arg(long, value_name = "GID")]
+        group: Option<u32>,
+    },
     /// Validate the configuration, reach every upstream, print what would be served
     ///
     /// Logs in with the `secret_id` once (one with a limited number of uses loses one), but never with a
@@ -58,6 +82,28 @@ pub(crate) enum Command {
     },
 }
 
+#[derive(Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Check the chain, the numbers and the signed checkpoints of a log, on any machine
+    #[command(after_help = "Example:\n  broker audit verify audit.log --key audit.pub --at-least 1042\n\n\
+                            Exit codes: 0 as it was written; 65 changed, shortened or put together; 77 signed by somebody else; \
+                            75 whole so far, the last lines not signed yet; 66 not readable")]
+    Verify {
+        /// The log
+        log: PathBuf,
+        /// The public key that checkpoints are signed with (PEM); without it only the chain is checked
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        /// How many lines are known to have been written, from the metric `keyferry_broker_audit_lines` or the last checkpoint
+        /// in the broker's own log
+        #[arg(long, value_name = "LINES")]
+        at_least: Option<u64>,
+        /// How to print the result
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Output {
     Text,
@@ -67,14 +113,14 @@ pub(crate) enum Output {
 const EXIT_CODES: &str = "\
 Exit codes:
   0    ok
-  65   a process does not hold every control of the sandbox
-  66   no such process
+  65   a process does not hold every control of the sandbox; the audit log is not what was written
+  66   no such process; the file to verify cannot be read
   69   an upstream is unavailable
   70   internal error
   71   the system refused a socket or an address
   73   the audit log cannot be written
-  75   another broker serves here
-  77   an upstream refused the broker
+  75   another broker serves here; the end of the audit log is not signed yet
+  77   an upstream refused the broker; the audit log was signed by somebody else
   78   the configuration, or a path that it names, is wrong
   130  told to stop twice
 
@@ -167,11 +213,9 @@ fn entry(error: &anyhow::Error) -> &'static codes::Entry {
     let environment = error.is::<SecretInEnvironment>().then_some(&codes::SECRET_IN_ENVIRONMENT);
     let sandbox = || error.downcast_ref().map(codes::of_sandbox);
     let look = || error.downcast_ref::<LookError>().map(|_| &codes::NO_SUCH_PROCESS);
-    config
-        .or(environment)
-        .or_else(upstream)
-        .or_else(run)
-        .or_else(sandbox)
-        .or_else(look)
-        .unwrap_or(&codes::INTERNAL)
+    let probe = || error.downcast_ref().map(codes::of_probe);
+    let audit = || error.downcast_ref().map(audit::Refused::entry);
+    let asked = || look().or_else(probe).or_else(audit);
+    let started = || environment.or_else(upstream).or_else(run).or_else(sandbox);
+    config.or_else(started).or_else(asked).unwrap_or(&codes::INTERNAL)
 }

@@ -8,9 +8,10 @@ pub use keyferry_proto::catalogue::Entry;
 use keyferry_sandbox::SandboxError;
 
 use crate::{
-    audit::AuditError,
+    audit::{AuditError, Finding},
     config::ConfigError,
     grants::GrantError,
+    probe::ProbeError,
     run::RunError,
     socket::SocketError,
     upstream::{ErrorClass, UpstreamError},
@@ -109,6 +110,15 @@ catalogue! {
     AUDIT_CLOSED = "B604", 73, "the audit log is closed: the broker is stopping", "-",
         "ask the broker that is started next";
 
+    AUDIT_UNREADABLE = "B605", 66, "the audit log to verify, or its public key, cannot be read", "the path and what the system said",
+        "check the paths; the key is what `openssl pkey -pubout` writes for an Ed25519 key";
+    AUDIT_CHANGED = "B606", 65, "the audit log is not what was written", "each line that is wrong, and how",
+        "keep the file as it is, compare it with its copies, and find out who could write it";
+    AUDIT_FORGED = "B607", 77, "a checkpoint was not signed by this key over this log", "the line and the key that it names",
+        "verify with the key that was in use then; if there is none, somebody made the log anew";
+    AUDIT_UNSIGNED = "B608", 75, "the chain holds, and its last lines are not signed yet", "the last checkpoint's line and the lines after it",
+        "verify again after the next checkpoint (5 minutes, or the broker's stop)";
+
     ADMIN = "B701", 71, "health and metrics have no address", "the address and what the system said",
         "choose another `admin.listen`";
     SERVER = "B702", 70, "the gRPC server stopped by itself", "what it said",
@@ -125,7 +135,11 @@ catalogue! {
         "use a newer kernel or another container setting, or live without it: `sandbox.strict: false`";
     NO_SUCH_PROCESS = "B708", 66, "a process cannot be looked at", "its pid and what the system said",
         "give the pid of a running process of this process namespace";
-    SECRET_IN_ENVIRONMENT = "B709", 78, "the environment holds a secret", "the variable's name",
+    NOT_SERVING = "B709", 69, "the broker that was asked does not serve", "where it was asked and what is missing",
+        "start it, or mend the upstream that the message names";
+    NO_ADMIN_PORT = "B710", 78, "`admin.listen` leaves the port to chance", "-",
+        "choose a port";
+    SECRET_IN_ENVIRONMENT = "B711", 78, "the environment holds a secret", "the variable's name",
         "take it out, consider it known, and deliver secrets as files or in Vault";
 }
 
@@ -161,6 +175,28 @@ pub fn of_run(error: &RunError) -> &'static Entry {
         RunError::Admin { .. } => &ADMIN,
         RunError::Server(_) => &SERVER,
     }
+}
+
+/// The entry of a probe that found no broker to send callers to.
+pub fn of_probe(error: &ProbeError) -> &'static Entry {
+    match error {
+        ProbeError::NoPort => &NO_ADMIN_PORT,
+        ProbeError::Silent { .. } | ProbeError::NotServing { .. } | ProbeError::NoBroker { .. } => {
+            &NOT_SERVING
+        }
+    }
+}
+
+/// The entry of the gravest finding in an audit log.
+pub fn of_findings(findings: &[Finding]) -> Option<&'static Entry> {
+    let entry = |finding: &Finding| match finding {
+        Finding::Broken { .. } | Finding::Number { .. } | Finding::Cut { .. } | Finding::Short { .. } => {
+            (0, &AUDIT_CHANGED)
+        }
+        Finding::Forged { .. } => (1, &AUDIT_FORGED),
+        Finding::Unsigned { .. } => (2, &AUDIT_UNSIGNED),
+    };
+    findings.iter().map(entry).min_by_key(|(gravity, _)| *gravity).map(|(_, entry)| entry)
 }
 
 /// The entry of an upstream's failure.

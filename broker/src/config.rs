@@ -283,6 +283,37 @@ pub struct ServiceAccountsConfig {
 pub struct AuditConfig {
     /// The log. Its folder must exist.
     pub path: PathBuf,
+    /// Each line once more: `stdout`, `syslog` (RFC 5424 to `/dev/log`) or `syslog:/another/socket`.
+    #[serde(default)]
+    pub copy: Option<AuditCopy>,
+    /// Vault field with the Ed25519 key (PEM) that signs the log's checkpoints.
+    #[serde(default)]
+    pub signing_key: Option<VaultField>,
+}
+
+/// Where the audit log's lines go beside its file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum AuditCopy {
+    /// Standard output.
+    Stdout,
+    /// A datagram socket of the system's log.
+    Syslog(PathBuf),
+}
+
+impl TryFrom<String> for AuditCopy {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        match text.as_str() {
+            "stdout" => Ok(Self::Stdout),
+            "syslog" => Ok(Self::Syslog("/dev/log".into())),
+            _ => match text.strip_prefix("syslog:").filter(|path| path.starts_with('/')) {
+                Some(path) => Ok(Self::Syslog(path.into())),
+                None => Err("a copy goes to `stdout`, `syslog` or `syslog:/path/of/a/socket`"),
+            },
+        }
+    }
 }
 
 /// Where health and metrics are served.

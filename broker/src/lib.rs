@@ -18,6 +18,7 @@ pub mod issuer;
 pub mod limits;
 pub mod metrics;
 pub mod policy;
+pub mod probe;
 mod reload;
 pub mod renew;
 pub mod rpc;

@@ -2,18 +2,20 @@
 
 mod cli;
 
-use std::{path::Path, process::ExitCode, sync::Arc};
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use keyferry_broker::{check, config::Config, environment, prepare, sandbox};
+use keyferry_broker::{
+    RunError, check, config::Config, environment, prepare, probe::probe, sandbox, socket::make_folder,
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Notify,
 };
 use tokio_util::sync::CancellationToken;
 
-use self::cli::{Arguments, Command, Output};
+use self::cli::{Arguments, AuditCommand, Command, Output};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -26,6 +28,14 @@ fn main() -> ExitCode {
             Command::Run { config } => run(&config),
             Command::Check { config, output } => run_check(&config, output),
             Command::Selfcheck { pid, output } => cli::selfcheck(pid, output),
+            Command::Health { config, wait } => run_health(&config, wait),
+            Command::Audit(AuditCommand::Verify { log, key, at_least, output }) => {
+                cli::audit::run(&log, key.as_deref(), at_least, output)
+            }
+            Command::SocketFolder { path, group } => {
+                make_folder(&path, group).map_err(RunError::from)?;
+                Ok(ExitCode::SUCCESS)
+            }
         });
     outcome.unwrap_or_else(|error| cli::complain(&error))
 }
@@ -55,6 +65,12 @@ fn run_check(file: &Path, output: Output) -> anyhow::Result<ExitCode> {
     let report = runtime()?.block_on(check::check(&config));
     cli::print(&report, output)?;
     Ok(cli::exit_code_of_check(&report))
+}
+
+#[allow(clippy::print_stdout, reason = "the answer is what the command is for")]
+fn run_health(config: &Path, wait: Duration) -> anyhow::Result<ExitCode> {
+    println!("{}", probe(Config::load(config)?.admin.listen, wait)?);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -1,6 +1,6 @@
 //! What `/metrics` counts. No label ever holds anything that a caller can invent.
 
-use std::sync::atomic::AtomicI64;
+use std::{sync::atomic::AtomicI64, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -8,7 +8,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{events::Event, upstream::UpstreamError};
+use crate::{
+    audit::AuditLog,
+    events::Event,
+    upstream::{UpstreamError, UpstreamStatus},
+};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct AnswerLabels {
@@ -34,6 +38,17 @@ struct GrantLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct IssuerLabels {
+    upstream: &'static str,
+    grant: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct VersionLabels {
+    which: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct EventLabels {
     event: &'static str,
 }
@@ -48,6 +63,12 @@ pub struct Metrics {
     sessions: Family<GrantLabels, Gauge>,
     relays: Family<GrantLabels, Gauge>,
     events: Family<EventLabels, Counter>,
+    up: Family<IssuerLabels, Gauge>,
+    left: Family<IssuerLabels, Gauge>,
+    version: Family<VersionLabels, Gauge>,
+    audit_writable: Gauge,
+    audit_lines: Gauge,
+    copies_missed: Counter,
 }
 
 impl Default for Metrics {
@@ -61,6 +82,12 @@ impl Default for Metrics {
             sessions: Family::default(),
             relays: Family::default(),
             events: Family::default(),
+            up: Family::default(),
+            left: Family::default(),
+            version: Family::default(),
+            audit_writable: Gauge::default(),
+            audit_lines: Gauge::default(),
+            copies_missed: Counter::default(),
             registry: Registry::default(),
         };
         registry.register("grants", "Answers about a grant, by call and outcome", metrics.answers.clone());
@@ -78,6 +105,7 @@ impl Default for Metrics {
             "What happened to the broker's own credentials; alert on SecretIdIntercepted",
             metrics.events.clone(),
         );
+        metrics.register_state(&mut registry);
         for event in Event::KINDS {
             drop(metrics.events.get_or_create(&EventLabels { event }));
         }
@@ -95,6 +123,56 @@ impl Drop for Open {
 }
 
 impl Metrics {
+    /// What is set when somebody looks.
+    fn register_state(&self, registry: &mut Registry) {
+        registry.register("upstream_up", "Whether the last call to this upstream succeeded", self.up.clone());
+        registry.register(
+            "upstream_seconds_left",
+            "For how long what this upstream gave last is good: the Vault token, the ticket",
+            self.left.clone(),
+        );
+        registry.register(
+            "secret_version",
+            "The Vault secret's version in use and the newest one",
+            self.version.clone(),
+        );
+        registry.register(
+            "audit_writable",
+            "Whether the audit log can be written; while it cannot, nothing is granted",
+            self.audit_writable.clone(),
+        );
+        registry.register("audit_lines", "Lines in the audit log", self.audit_lines.clone());
+        registry.register(
+            "audit_copies_missed",
+            "Lines of the audit log that standard output or the system's log did not take",
+            self.copies_missed.clone(),
+        );
+    }
+
+    /// How an upstream did last, and for how long what it gave is good.
+    pub fn upstream_state(&self, status: &UpstreamStatus, left: Option<Duration>) {
+        let grant = status.grant.clone().unwrap_or_default();
+        let labels = IssuerLabels { upstream: status.name.as_str(), grant };
+        self.up.get_or_create(&labels).set(i64::from(status.ok));
+        if status.valid_until.is_some() {
+            self.left.get_or_create(&labels).set(whole(left.unwrap_or_default().as_secs()));
+        }
+    }
+
+    /// Which version of the secret is in use, and which is the newest.
+    pub fn secret_versions(&self, in_use: u64, newest: u64) {
+        for (which, version) in [("in_use", in_use), ("newest", newest)] {
+            self.version.get_or_create(&VersionLabels { which }).set(whole(version));
+        }
+    }
+
+    /// How the audit log is.
+    pub fn audit_state(&self, audit: &AuditLog) {
+        self.audit_writable.set(i64::from(audit.is_writable()));
+        self.audit_lines.set(whole(audit.lines()));
+        self.copies_missed.inc_by(audit.copies_missed().saturating_sub(self.copies_missed.get()));
+    }
+
     /// An answer about a grant that policy allowed.
     pub fn answered(&self, grant: &str, call: &'static str, outcome: &'static str) {
         self.answers.get_or_create(&AnswerLabels { grant: grant.to_owned(), call, outcome }).inc();
@@ -118,8 +196,7 @@ impl Metrics {
 
     /// For how long a grant's token still serves.
     pub fn expires_in(&self, grant: &str, seconds: u64) {
-        let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-        self.expiry.get_or_create(&GrantLabels { grant: grant.to_owned() }).set(seconds);
+        self.expiry.get_or_create(&GrantLabels { grant: grant.to_owned() }).set(whole(seconds));
     }
 
     /// A Snowflake session is open until the result is dropped.
@@ -139,6 +216,10 @@ impl Metrics {
         let _ = text::encode(&mut text, &self.registry);
         text
     }
+}
+
+fn whole(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn open(family: &Family<GrantLabels, Gauge>, grant: &str) -> Open {

@@ -28,6 +28,9 @@ use crate::{
 /// How long what is left may take after the drain is over.
 const LAST_WORDS: Duration = Duration::from_secs(12);
 
+/// How often the audit log is signed while lines are written.
+const CHECKPOINT: Duration = Duration::from_mins(5);
+
 /// Why the broker does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -85,7 +88,7 @@ impl Prepared {
     /// Each ring of `reload` takes the policy of the configuration file again.
     pub async fn run(self, shutdown: CancellationToken, reload: Arc<Notify>) -> Result<(), RunError> {
         let Self { config, place } = self;
-        let audit = AuditLog::open(&config.audit.path)?;
+        let audit = AuditLog::start(&config.audit)?;
         audit.record(Record::new("Start", Outcome::Noted)).await?;
         let (tasks, end_upstreams) = (TaskTracker::new(), CancellationToken::new());
         let (events, mut told) = events::channel();
@@ -105,6 +108,10 @@ impl Prepared {
                 return Err(error.into());
             }
         };
+        if let Some(key) = upstream.audit_key() {
+            audit.sign_with(key).await?;
+            tasks.spawn(sign_now_and_then(audit.clone(), end_upstreams.clone()));
+        }
         let signals = Signals { shutdown, reload };
         let outcome =
             serve(&config, &place, Arc::clone(&upstream), audit.clone(), (events, told), signals).await;
@@ -117,6 +124,9 @@ impl Prepared {
         if let Err(error) = audit.record(Record::new("Stop", Outcome::Noted)).await {
             warn!(%error, "the stop is not in the audit log");
         }
+        if let Err(error) = audit.close().await {
+            warn!(%error, "the end of the audit log is not signed");
+        }
         drop(place);
         outcome
     }
@@ -128,6 +138,15 @@ pub struct Signals {
     pub shutdown: CancellationToken,
     /// Takes the policy of the configuration file again.
     pub reload: Arc<Notify>,
+}
+
+/// Nothing that was written stays unsigned for longer than [`CHECKPOINT`].
+async fn sign_now_and_then(audit: AuditLog, end: CancellationToken) {
+    while timeout(CHECKPOINT, end.cancelled()).await.is_err() {
+        if let Err(error) = audit.checkpoint().await {
+            warn!(%error, "no checkpoint in the audit log");
+        }
+    }
 }
 
 /// Serves what the upstreams give until `shutdown`, and drains. The upstreams are left as they are.

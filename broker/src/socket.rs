@@ -2,6 +2,7 @@
 
 mod accept;
 mod connection;
+mod folder;
 mod place;
 
 use std::{
@@ -23,7 +24,7 @@ use nix::{
 };
 use tokio::net::UnixListener;
 
-pub use self::{accept::incoming, connection::Connection, place::Place};
+pub use self::{accept::incoming, connection::Connection, folder::make_folder, place::Place};
 use crate::config::{Group, SocketConfig};
 
 /// Connections that may wait to be accepted.

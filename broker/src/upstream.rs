@@ -5,6 +5,7 @@
 //! master token never leaves [`SnowflakeLogin`]. What comes out of this module is a
 //! [`Grant`], a GSS token for one connection attempt, or a setting that is no secret.
 
+mod audit_key;
 mod bundle;
 mod entra;
 mod error;
@@ -33,6 +34,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
+    audit_key::AuditKey,
     error::{ErrorClass, UpstreamError, UpstreamName},
     relay::Relay,
     rotation::SecretStatus,
@@ -64,6 +66,7 @@ pub struct Upstream {
     grants: BTreeMap<GrantName, Source>,
     board: Arc<Board>,
     rotation: Rotation,
+    audit_key: Option<Arc<AuditKey>>,
 }
 
 /// What a grant's configuration and the Vault bundle say about where to connect; no secret is in it.
@@ -172,6 +175,9 @@ impl Upstream {
         let bundle = vault.read_bundle().await?;
         // A field that is missing shows at the start, not at the first request in the night.
         grants.values().try_for_each(|source| source.check(&bundle))?;
+        let audit_key = config.audit.signing_key.as_ref();
+        let audit_key =
+            audit_key.map(|field| AuditKey::take(&bundle, field.as_str())).transpose()?.map(Arc::new);
         let refused = Arc::new(Notify::new());
         let kerberos = match &config.kerberos {
             Some(kerberos) => {
@@ -186,7 +192,7 @@ impl Upstream {
         }
         let wrapped = vault.needs_delivery_after_restart();
         let rotation = Rotation::new(config.vault.secret.refresh, bundle, events, refused, wrapped);
-        Ok(Self { vault: Arc::clone(vault), kerberos, grants, board, rotation })
+        Ok(Self { vault: Arc::clone(vault), kerberos, grants, board, rotation, audit_key })
     }
 
     /// One call to the issuer of the grant's access tokens. Nothing is cached here.
@@ -252,6 +258,11 @@ impl Upstream {
             Err(error) => self.board.failed(Some(grant.as_str()), error),
         }
         opened
+    }
+
+    /// The key that signs the audit log, if the configuration names one. It is read once, at the start.
+    pub fn audit_key(&self) -> Option<Arc<AuditKey>> {
+        self.audit_key.clone()
     }
 
     /// How each upstream did last.

@@ -2,8 +2,9 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
+    time::Instant,
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -17,6 +18,7 @@ use crate::{
     codes::{self, Entry},
     config::Pipeline,
     ledger::RunStatus,
+    metrics::{Ended, MetricsFile},
     pipeline::{self, Failure},
     plan::print::aligned,
     report::grouped,
@@ -114,6 +116,9 @@ struct RunArguments {
     /// claims what is left. By default what JOB_COMPLETION_INDEX and JOB_COMPLETION_COUNT say, or 0/1.
     #[arg(long, value_name = "INDEX/COUNT")]
     shard: Option<Shard>,
+    /// A file that says how the run ended, in the text format of Prometheus, for a collector that reads files.
+    #[arg(long, value_name = "FILE")]
+    metrics_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -155,6 +160,15 @@ pub fn main() -> ExitCode {
         allocator::settle();
     }
     init_logs();
+    let metrics = match work.metrics_file().map(MetricsFile::open).transpose() {
+        Ok(metrics) => metrics,
+        Err(error) => {
+            return complain(
+                &format!("cannot open the file of --metrics-file: {error}"),
+                &codes::METRICS_FILE,
+            );
+        }
+    };
     let pipeline = match confined(work.common()) {
         Ok(pipeline) => pipeline,
         Err(error) => return complain(&error.to_string(), error.entry()),
@@ -165,7 +179,7 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return complain(&format!("cannot start the runtime: {error}"), &codes::NO_RUNTIME),
     };
-    runtime.block_on(execute(work, &pipeline))
+    runtime.block_on(execute(work, &pipeline, metrics.as_ref()))
 }
 
 /// Reads the file, then enters the sandbox: nothing else was opened, and there is one thread.
@@ -202,12 +216,19 @@ impl Work {
         | Self::Status(common)) = self;
         common
     }
+
+    fn metrics_file(&self) -> Option<&Path> {
+        match self {
+            Self::Run(RunArguments { metrics_file, .. }) => metrics_file.as_deref(),
+            _ => None,
+        }
+    }
 }
 
-async fn execute(work: Work, pipeline: &Pipeline) -> ExitCode {
+async fn execute(work: Work, pipeline: &Pipeline, metrics: Option<&MetricsFile>) -> ExitCode {
     let shutdown = CancellationToken::new();
     let signals = tokio::spawn(await_signal(shutdown.clone()));
-    let outcome = Box::pin(dispatch(work, pipeline, &shutdown)).await;
+    let outcome = Box::pin(dispatch(work, pipeline, metrics, &shutdown)).await;
     signals.abort();
     let _ = signals.await;
     match outcome {
@@ -216,7 +237,12 @@ async fn execute(work: Work, pipeline: &Pipeline) -> ExitCode {
     }
 }
 
-async fn dispatch(work: Work, pipeline: &Pipeline, shutdown: &CancellationToken) -> Result<String, Failure> {
+async fn dispatch(
+    work: Work,
+    pipeline: &Pipeline,
+    metrics: Option<&MetricsFile>,
+    shutdown: &CancellationToken,
+) -> Result<String, Failure> {
     let chosen = |common: &Common| {
         let level = common.level.map_or(pipeline.verify, |level| match level {
             LevelArgument::Counts => Level::Counts,
@@ -230,13 +256,19 @@ async fn dispatch(work: Work, pipeline: &Pipeline, shutdown: &CancellationToken)
             let (level, output) = chosen(&common);
             render(output, &pipeline::plan(pipeline, level, shutdown).await?, ToString::to_string)
         }
-        Work::Run(RunArguments { common, shard }) => {
+        Work::Run(RunArguments { common, shard, .. }) => {
             let (level, output) = chosen(&common);
             let shard = match shard {
                 Some(shard) => shard,
                 None => Shard::from_environment(|name| std::env::var(name).ok())?.unwrap_or_default(),
             };
-            let report = Box::pin(pipeline::run(pipeline, shard, level, shutdown)).await?;
+            let started = Instant::now();
+            let outcome = Box::pin(pipeline::run(pipeline, shard, level, shutdown)).await;
+            if let Some(file) = metrics {
+                let outcome = outcome.as_ref().map_err(Failure::entry);
+                Ended { pipeline: &pipeline.name, shard, took: started.elapsed(), outcome }.write(file);
+            }
+            let report = outcome?;
             render(output, &report, ToString::to_string)
         }
         Work::Verify(common) => {

@@ -20,6 +20,8 @@ catalogue! {
         "write `source.host`, or let the broker's grant name its `host_key`";
     PORT_CLOSED = "L105", 78, "the grant names a port of SQL Server that the sandbox closed", "the port",
         "list it under `sandbox.connect_ports`, or write `source.port`";
+    METRICS_FILE = "L106", 73, "the file of `--metrics-file` cannot be opened", "what the system said",
+        "give the loader's user its folder";
 
     BROKER_UNREACHABLE = "L201", 69, "the broker's socket cannot be reached", "the socket's path",
         "start the broker; in a pod, mount the socket's folder into this container";

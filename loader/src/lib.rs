@@ -17,6 +17,7 @@ pub mod extract;
 pub mod fail;
 pub mod grants;
 pub mod ledger;
+pub mod metrics;
 pub mod model;
 pub mod pipeline;
 pub mod plan;

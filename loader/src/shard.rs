@@ -13,8 +13,8 @@ const MOST: u32 = 1000;
 /// One of `count` shares, counted from 0. A share is where a process begins; then it claims what others have left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
-    index: u32,
-    count: u32,
+    pub(crate) index: u32,
+    pub(crate) count: u32,
 }
 
 /// Why a shard is none.

@@ -34,6 +34,7 @@ mod reference;
 mod refused;
 mod rotation;
 mod sandbox;
+mod setup;
 mod table;
 mod tiberius_judge;
 mod type_matrix;
@@ -82,6 +83,7 @@ fn main() {
     chunks::trials(&mut trials);
     points::trials(&mut trials);
     memory::trials(&mut trials);
+    setup::trials(&mut trials);
     boundary::trials(&mut trials);
     contract::trials(&mut trials);
     corruption::trials(&mut trials);

@@ -1,10 +1,11 @@
-//! `docs/configuration.md` and `docs/errors.md` are made from the code; these tests fail when they differ.
+//! `docs/configuration.md`, `docs/errors.md` and the metrics of `docs/operate.md` are made from the code; these tests fail when they differ.
 //!
 //! `make reference` writes them anew.
 
 mod counts;
 mod errors;
 mod keys;
+mod metrics;
 mod page;
 
 use std::{collections::BTreeSet, fs, path::Path};
@@ -25,6 +26,7 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
     trials.push(test("reference_the_configuration_page_is_what_the_code_reads", configuration));
     trials.push(test("reference_every_default_that_is_stated_is_the_real_one", defaults));
     trials.push(test("reference_what_a_reviewer_must_read_is_counted", counted));
+    trials.push(test("reference_the_metrics_catalogue_is_what_is_exposed", exposed));
     trials.push(test("reference_the_error_page_is_what_the_code_gives", catalogue));
 }
 
@@ -38,6 +40,12 @@ async fn catalogue() -> Result<()> {
 
 async fn counted() -> Result<()> {
     held("audit-in-an-hour.md", &counts::page(&keys::root())?)
+}
+
+async fn exposed() -> Result<()> {
+    let document =
+        fs::read_to_string(keys::root().join("docs/operate.md")).context("read docs/operate.md")?;
+    held("operate.md", &metrics::page(&document)?)
 }
 
 /// A key that is set to the default that its comment states changes nothing.

@@ -81,7 +81,7 @@ async fn forgotten() -> Result<()> {
 
 const APPLICATION: &str = "2b1d8f0a-6c11-4f0e-8f39-0d6f3f0c9a01";
 
-fn fields(world: &World) -> Value {
+pub(crate) fn fields(world: &World) -> Value {
     json!({
         "mssql_spn": format!("svc_loader@{REALM}"),
         "keytab_base64": BASE64_STANDARD.encode(&world.secrets.keytab),
@@ -93,7 +93,7 @@ fn fields(world: &World) -> Value {
     })
 }
 
-fn put(world: &World, fields: &Value) -> u64 {
+pub(crate) fn put(world: &World, fields: &Value) -> u64 {
     world.vault.put("secret", "pipelines/mssql_to_snowflake", fields.clone())
 }
 

@@ -64,7 +64,7 @@ pub struct Options {
     pub vault_ttl: Duration,
     /// What Entra's tokens can be asked for.
     pub resource: String,
-    /// The audience that Snowflake accepts.
+    /// The audience that Snowflake accepts; empty for the one of `deploy/snowflake/setup.sql`.
     pub audience: String,
     /// The life of Kerberos tickets.
     pub ticket: Duration,
@@ -87,7 +87,7 @@ impl Default for Options {
             token_life: Duration::from_secs(3600),
             vault_ttl: Duration::from_secs(3600),
             resource: "api://snowflake".to_owned(),
-            audience: "api://snowflake".to_owned(),
+            audience: String::new(),
             ticket: Duration::from_secs(36_000),
             idle_transaction: Duration::from_mins(5),
             stage_credentials: Duration::from_secs(3600),
@@ -306,8 +306,13 @@ impl World {
 
     /// Starts the broker's program with any arguments.
     pub fn spawn_broker(&self, arguments: &[&str]) -> Result<Process> {
+        self.spawn_broker_as("broker", arguments)
+    }
+
+    /// The same, with logs of that name.
+    pub fn spawn_broker_as(&self, name: &str, arguments: &[&str]) -> Result<Process> {
         let program = self.program("broker")?;
-        Process::start("broker", &program, arguments, &[], self.users.broker, &self.dir.join("logs"))
+        Process::start(name, &program, arguments, &[], self.users.broker, &self.dir.join("logs"))
     }
 
     /// Starts the loader's program with any arguments.

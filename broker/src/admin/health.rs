@@ -113,7 +113,7 @@ fn describe(status: &UpstreamStatus) -> UpstreamHealth {
     }
 }
 
-fn left(status: &UpstreamStatus) -> Option<Duration> {
+pub(super) fn left(status: &UpstreamStatus) -> Option<Duration> {
     status.valid_until?.duration_since(SystemTime::now()).ok().filter(|left| !left.is_zero())
 }
 

@@ -13,19 +13,22 @@ use nix::{fcntl::OFlag, unistd::geteuid};
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::Record;
+use super::{
+    Outcome, Record,
+    checkpoint::{self, Sign},
+};
 
 /// The longest line that is ever written, and the furthest back that the last line is looked for.
-const MAX_LINE: u64 = 64 * 1024;
+pub(super) const MAX_LINE: u64 = 64 * 1024;
 
 /// `prev` of the first line of a file.
-const NOTHING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+pub(super) const NOTHING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 #[derive(Serialize)]
 struct Line<'a> {
     n: u64,
     id: &'a str,
-    time: String,
+    time: &'a str,
     #[serde(flatten)]
     record: &'a Record,
     prev: &'a str,
@@ -39,6 +42,14 @@ struct Numbered {
 /// A record that makes a line longer than [`MAX_LINE`].
 #[derive(Debug)]
 pub(super) struct TooLong;
+
+/// What is in the file now.
+pub(super) struct Appended {
+    /// The id of each record's line.
+    pub(super) ids: Vec<Result<String, TooLong>>,
+    /// The lines, each with its end.
+    pub(super) text: Vec<u8>,
+}
 
 /// The log's file, and where its chain stands.
 pub(super) struct Chain {
@@ -88,9 +99,28 @@ impl Chain {
         Self { file, length: 0, next: 1, prev: NOTHING.to_owned(), torn: false }
     }
 
+    /// How many lines the file has.
+    pub(super) fn lines(&self) -> u64 {
+        self.next - 1
+    }
+
     /// Appends one line per record and flushes them together. All of them are in the file, or none is: but for
     /// a record that is too long for a line, which fails alone.
-    pub(super) fn append(&mut self, records: &[Record]) -> io::Result<Vec<Result<String, TooLong>>> {
+    pub(super) fn append(&mut self, records: &[Record]) -> io::Result<Appended> {
+        self.append_at(&now(), records)
+    }
+
+    /// Appends a line that says, signed, where the chain stands.
+    pub(super) fn checkpoint(&mut self, signer: &dyn Sign) -> io::Result<Appended> {
+        let time = now();
+        let signature = signer.sign(checkpoint::text(self.next, &self.prev, &time).as_bytes());
+        let (signature, key) = (hex::encode(signature), signer.key_id().to_owned());
+        tracing::info!(line = self.next, prev = self.prev, signature, key, "audit checkpoint");
+        let record = Record { signature, key, ..Record::new(checkpoint::EVENT, Outcome::Noted) };
+        self.append_at(&time, std::slice::from_ref(&record))
+    }
+
+    fn append_at(&mut self, time: &str, records: &[Record]) -> io::Result<Appended> {
         if self.torn {
             return Err(io::Error::other(
                 "an earlier line could not be taken back; move the file and restart",
@@ -103,7 +133,7 @@ impl Chain {
         let (mut next, mut prev) = (self.next, self.prev.clone());
         for record in records {
             let id = uuid::Uuid::new_v4().simple().to_string();
-            let line = serde_json::to_vec(&Line { n: next, id: &id, time: now(), record, prev: &prev })?;
+            let line = serde_json::to_vec(&Line { n: next, id: &id, time, record, prev: &prev })?;
             if line.len() as u64 > MAX_LINE {
                 ids.push(Err(TooLong));
                 continue;
@@ -120,7 +150,7 @@ impl Chain {
         }
         self.length += text.len() as u64;
         (self.next, self.prev) = (next, prev);
-        Ok(ids)
+        Ok(Appended { ids, text })
     }
 }
 
@@ -144,7 +174,7 @@ fn resume(file: &mut File, length: u64) -> io::Result<(u64, String, bool)> {
     }
 }
 
-fn hash(line: &[u8]) -> String {
+pub(super) fn hash(line: &[u8]) -> String {
     hex::encode(digest::digest(&digest::SHA256, line))
 }
 

@@ -134,8 +134,10 @@ impl Document {
         let kerberos = self.kerberos.iter().map(|k| (Fields::of_kerberos(&k.value), k.referenced));
         let grants = self.grants.values().map(|g| (Fields::of_grant(&g.value), g.referenced));
         let all: Vec<_> = kerberos.chain(grants).collect();
+        let audit = Fields::of_audit(&self.audit);
         for (fields, place) in &all {
-            if let Some(problem) = fields.clash(all.iter().map(|(fields, _)| fields)) {
+            let others = all.iter().map(|(fields, _)| fields).chain([&audit]);
+            if let Some(problem) = fields.clash(others) {
                 return Err(((*place).into(), problem));
             }
         }

@@ -1,6 +1,6 @@
 //! Which Vault fields hold settings and which hold secrets: a field is never both.
 
-use super::{GrantConfig, KerberosConfig, SnowflakeLoginConfig, VaultField};
+use super::{AuditConfig, GrantConfig, KerberosConfig, SnowflakeLoginConfig, VaultField};
 
 /// The Vault fields that one section names, each with its key in the configuration.
 pub(super) struct Fields<'a> {
@@ -13,6 +13,13 @@ impl<'a> Fields<'a> {
         Self {
             settings: vec![("principal_key", &config.principal_key)],
             secrets: vec![("keytab_key", &config.keytab_key)],
+        }
+    }
+
+    pub(super) fn of_audit(config: &'a AuditConfig) -> Self {
+        Self {
+            settings: Vec::new(),
+            secrets: config.signing_key.iter().map(|key| ("signing_key", key)).collect(),
         }
     }
 

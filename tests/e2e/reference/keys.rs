@@ -181,6 +181,7 @@ fn words(leaf: &str, suffix: &str) -> Result<(String, Form)> {
         "Mode" => ("mode", Form::Text),
         "Use" => ("use", Form::Text),
         "Enforcement" => ("`enforce`, `report` or `off`", Form::Text),
+        "AuditCopy" => ("`stdout` or `syslog`", Form::Text),
         other => bail!("the reference has no words for the type {other}"),
     };
     Ok((

@@ -160,13 +160,17 @@ impl Drop for Kdc {
     }
 }
 
+/// `deploy/krb5/krb5.conf` with this realm and this server: what operators are given is what every test runs with.
 fn krb5_conf(realm: &str, kdc: SocketAddr) -> String {
-    format!(
-        "[libdefaults]\n  default_realm = {realm}\n  dns_lookup_realm = false\n  dns_lookup_kdc = false\n  rdns = false\n  \
-         dns_canonicalize_hostname = false\n  udp_preference_limit = 1\n  forwardable = false\n  \
-         permitted_enctypes = aes256-cts-hmac-sha1-96 aes128-cts-hmac-sha1-96\n  qualify_shortname = \"\"\n\n\
-         [realms]\n  {realm} = {{\n    kdc = {kdc}\n  }}\n"
-    )
+    const DEPLOYED: &str = include_str!("../../../deploy/krb5/krb5.conf");
+    let servers = DEPLOYED.lines().filter(|line| !line.contains("kdc = dc02."));
+    let text: Vec<String> = servers
+        .map(|line| match line.split_once("kdc = dc01.") {
+            Some((indent, _)) => format!("{indent}kdc = {kdc}"),
+            None => line.replace("CORP.EXAMPLE.COM", realm),
+        })
+        .collect();
+    text.join("\n").replace("[libdefaults]\n", "[libdefaults]\n    qualify_shortname = \"\"\n")
 }
 
 fn kdc_conf(dir: &Path, realm: &str, port: u16, lifetimes: Lifetimes) -> String {

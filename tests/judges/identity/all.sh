@@ -6,7 +6,8 @@ set -uo pipefail
 bad=0
 judge msal Entra "$judges/venvs/identity/bin/python" tests/judges/identity/msal_judge.py || bad=1
 judge hvac Vault "$judges/venvs/identity/bin/python" tests/judges/identity/hvac_judge.py || bad=1
-for client in msal hvac; do
+judge vault-setup "Vault, deploy/vault" "$judges/venvs/identity/bin/python" tests/judges/identity/setup_judge.py || bad=1
+for client in msal hvac vault-setup; do
     [ "$(tail -n 1 "$judges/logs/$client.log")" = "exit  0" ] || bad=1
 done
 exit "$bad"

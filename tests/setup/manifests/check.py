@@ -8,10 +8,12 @@ must be.
 import copy
 import sys
 
+import fits
 import hosts
+import monitoring
 import pods
 
-CHECKS = [*pods.CHECKS, *hosts.CHECKS]
+CHECKS = [*pods.CHECKS, *fits.CHECKS, *hosts.CHECKS, *monitoring.CHECKS]
 
 
 def main(rendered):

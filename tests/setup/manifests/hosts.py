@@ -50,6 +50,10 @@ def separate(files):
             yield f"{name}: PrivateUsers hides the other side's uid"
         if re.search(r"^(Environment|EnvironmentFile|SetCredential)=", text, re.M):
             yield f"{name}: a secret could come by the environment or lie in the unit"
+    # What the programs call for themselves although `@privileged` has it.
+    for name, needed in ((B, "capset @chown"), (L, "capset")):
+        if files[name].rfind(f"\nSystemCallFilter={needed}") < files[name].find("SystemCallFilter=~"):
+            yield f"{name}: {needed} is denied"
     for line in ("LoadCredentialEncrypted=secret-id:", "LimitCORE=0", "MemorySwapMax=0", "RuntimeDirectoryMode=0700"):
         if f"\n{line}" not in broker:
             yield f"keyferry-broker.service: {line} is missing"
@@ -171,6 +175,7 @@ CHECKS = [
         ("one user", text("User=keyferry-loader", "User=keyferry-broker", L), "two users"),
         ("a writable socket", text("ReadOnlyPaths=/run/keyferry", "", L), "ReadOnlyPaths"),
         ("a secret in the environment", text("UMask", "Environment=SECRET_ID=x\nUMask", B), "environment"),
+        ("no way to change the socket's group", text("SystemCallFilter=capset @chown", "", B), "is denied"),
         ("the credential in the clear", text("LoadCredentialEncrypted", "LoadCredential", B), "LoadCredentialEncrypted"),
     ]),
     Check("the compose specification", compose, compose_form, [

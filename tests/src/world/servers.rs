@@ -144,8 +144,11 @@ pub(super) async fn start_snowflake(
         issuer: entra.issuer(),
         jwks_url: entra.jwks_url(),
         jwks_ca_pem: Some(authority.pem()),
-        audiences: vec![options.audience.clone()],
-        mapping_claim: "appid".to_owned(),
+        audiences: vec![match options.audience.as_str() {
+            "" => set_up("EXTERNAL_OAUTH_AUDIENCE_LIST")?,
+            other => other.to_owned(),
+        }],
+        mapping_claim: set_up("EXTERNAL_OAUTH_TOKEN_USER_MAPPING_CLAIM")?,
         mapping: BTreeMap::from([
             (LOADER_APP.to_owned(), "SVC_LOADER".to_owned()),
             (AUDITOR_APP.to_owned(), "AUDITOR".to_owned()),
@@ -171,8 +174,18 @@ pub(super) async fn start_snowflake(
     snowflake::Server::start(config).await.context("start the Snowflake stand-in")
 }
 
-/// The statements of a set-up file.
+/// What the security integration of `deploy/snowflake/setup.sql` says.
+fn set_up(key: &str) -> Result<String> {
+    let line = SNOWFLAKE_SETUP.lines().find_map(|line| line.trim().strip_prefix(key));
+    let value = line.and_then(|rest| rest.split('\'').nth(1));
+    value.map(str::to_owned).with_context(|| format!("{key} is not in deploy/snowflake/setup.sql"))
+}
+
+/// The statements of a set-up file, with its variables replaced.
 fn statements_of(file: &str) -> Vec<String> {
+    let file = [("&tenant_id", TENANT), ("&client_id", LOADER_APP), ("&allowed_ips", "'127.0.0.1/32'")]
+        .iter()
+        .fold(file.to_owned(), |file, (name, value)| file.replace(name, value));
     let commentless: Vec<&str> = file.lines().filter(|line| !line.starts_with("--")).collect();
     let commentless = commentless.join("\n");
     commentless.split(';').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect()

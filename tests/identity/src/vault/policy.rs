@@ -1,6 +1,8 @@
 //! ACL policies: path patterns with capabilities, deny by default, the most specific path wins.
 
-use anyhow::{Result, bail};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
 
 /// Vault's own policy for every token, as far as its paths are here.
 const DEFAULT: &str = r#"
@@ -25,6 +27,8 @@ pub(super) struct Policy {
 pub(super) struct Rule {
     path: String,
     capabilities: Vec<String>,
+    /// Answers must be wrapped, for at least and at most so long.
+    wrapping: (Option<Duration>, Option<Duration>),
 }
 
 const CAPABILITIES: &[&str] =
@@ -56,25 +60,64 @@ pub(super) fn parse(text: &str) -> Result<Vec<Rule>> {
             bail!("expected a block after path {path:?}")
         };
         let Some((body, tail)) = body.split_once('}') else { bail!("the block of path {path:?} has no end") };
-        let Some((key, list)) = body.split_once('=') else { bail!("path {path:?} names no capabilities") };
-        if key.trim() != "capabilities" {
-            bail!("path {path:?}: unknown key {:?}", key.trim());
+        let mut rule = Rule { path: path.to_owned(), capabilities: Vec::new(), wrapping: (None, None) };
+        for line in body.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let Some((key, value)) = line.split_once('=') else {
+                bail!("path {path:?}: no value in {line:?}")
+            };
+            match key.trim() {
+                "capabilities" => rule.capabilities = listed(path, value)?,
+                "min_wrapping_ttl" => rule.wrapping.0 = Some(lasting(path, value)?),
+                "max_wrapping_ttl" => rule.wrapping.1 = Some(lasting(path, value)?),
+                other => bail!("path {path:?}: unknown key {other:?}"),
+            }
         }
-        let capabilities: Vec<String> = list
-            .trim()
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .split(',')
-            .map(|word| word.trim().trim_matches('"').to_owned())
-            .filter(|word| !word.is_empty())
-            .collect();
-        if let Some(wrong) = capabilities.iter().find(|word| !CAPABILITIES.contains(&word.as_str())) {
-            bail!("path {path:?}: invalid capability {wrong:?}");
+        if rule.capabilities.is_empty() {
+            bail!("path {path:?} names no capabilities");
         }
-        rules.push(Rule { path: path.to_owned(), capabilities });
+        rules.push(rule);
         rest = tail.trim();
     }
     Ok(rules)
+}
+
+fn listed(path: &str, list: &str) -> Result<Vec<String>> {
+    let capabilities: Vec<String> = list
+        .trim()
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .split(',')
+        .map(|word| word.trim().trim_matches('"').to_owned())
+        .filter(|word| !word.is_empty())
+        .collect();
+    match capabilities.iter().find(|word| !CAPABILITIES.contains(&word.as_str())) {
+        Some(wrong) => bail!("path {path:?}: invalid capability {wrong:?}"),
+        None => Ok(capabilities),
+    }
+}
+
+fn lasting(path: &str, value: &str) -> Result<Duration> {
+    let text = serde_json::Value::String(value.trim().trim_matches('"').to_owned());
+    super::store::duration(&text).with_context(|| format!("path {path:?}: {value} is no duration"))
+}
+
+/// Whether an answer on this path may be wrapped for so long, or go unwrapped.
+pub(super) fn wraps<'a>(
+    rules: impl IntoIterator<Item = &'a Rule>,
+    path: &str,
+    ttl: Option<Duration>,
+) -> bool {
+    let matching: Vec<&Rule> = rules.into_iter().filter(|rule| matches(&rule.path, path)).collect();
+    let best = matching.iter().map(|rule| specificity(&rule.path)).max();
+    let mut bounds =
+        matching.iter().filter(|rule| Some(specificity(&rule.path)) == best).map(|rule| rule.wrapping);
+    bounds.all(|(least, most)| {
+        let bound = least.is_some() || most.is_some();
+        !bound
+            || ttl.is_some_and(|ttl| {
+                least.is_none_or(|least| ttl >= least) && most.is_none_or(|most| ttl <= most)
+            })
+    })
 }
 
 fn quoted(text: &str) -> Result<(&str, &str)> {
@@ -148,6 +191,13 @@ mod tests {
         assert!(!allows(&rules, "secret/metadata/team", "delete"));
         assert_eq!(capabilities(&rules, "secret/data/a"), ["list", "read"]);
         assert_eq!(capabilities(&rules, "nothing"), ["deny"]);
+        let wrapped = parse(
+            "path \"make\" {\n  capabilities = [\"update\"]\n  min_wrapping_ttl = \"10s\"\n  max_wrapping_ttl = \"5m\"\n}",
+        )
+        .unwrap();
+        let answers = |ttl: Option<u64>| wraps(&wrapped, "make", ttl.map(Duration::from_secs));
+        assert!(answers(Some(10)) && answers(Some(300)) && wraps(&wrapped, "other", None));
+        assert!(!answers(None) && !answers(Some(9)) && !answers(Some(301)));
         assert!(parse("path secret").is_err());
         assert!(parse("path \"a\" { capabilities = [\"fly\"] }").is_err());
     }

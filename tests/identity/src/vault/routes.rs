@@ -113,6 +113,7 @@ fn allowed(store: &mut Store, call: &Call, token: &Token, space: &str, path: &st
     let rules =
         || token.policies.iter().filter_map(|name| own.policies.get(name)).flat_map(|policy| &policy.rules);
     policy::allows(rules(), &full, capability)
+        && policy::wraps(rules(), &full, sys::wrap_ttl(call))
         && (path != "sys/seal" || policy::allows(rules(), &full, "sudo"))
 }
 
