@@ -99,12 +99,12 @@ fn root_and_the_unmapped_uid_are_refused_in_policy() {
 
 #[test]
 fn a_caller_is_somebody_and_a_service_account_needs_the_clusters_keys() {
-    assert_snapshot!(error_after("uid: 10002", "gid: 7"), @"");
-    assert_snapshot!(error_after("uid: 10002", "service_account: analytics/dbt"), @"");
-    assert_snapshot!(error_after("uid: 10002", "service_account: dbt"), @"");
+    assert_snapshot!(error_after("uid: 10002", "gid: 7"), @"broker.yaml:19:13: this caller could be anybody; say `uid`, `service_account` or both");
+    assert_snapshot!(error_after("uid: 10002", "service_account: analytics/dbt"), @"broker.yaml:19:13: `service_account` needs the top-level section `service_accounts`, which is missing; add it");
+    assert_snapshot!(error_after("uid: 10002", "service_account: dbt"), @"broker.yaml:19:32: a service account has two parts; write `namespace/name`, each of lower-case letters, digits, `-` and `.`");
     let section =
         "service_accounts: { issuer: https://cluster.local, keys_file: keys.json, max_life: 5m }\naudit: {";
-    assert_snapshot!(error_after("audit: {", section), @"");
+    assert_snapshot!(error_after("audit: {", section), @"broker.yaml:22:19: `max_life` is the longest life of a token: write 10 minutes to 24 hours");
 }
 
 #[test]

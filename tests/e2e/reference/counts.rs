@@ -41,7 +41,7 @@ fn source(folder: &Path) -> Result<(usize, usize)> {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
             if path.is_dir() {
                 folders.extend((name != "tests").then_some(path));
-            } else if name.ends_with(".rs")
+            } else if path.extension().is_some_and(|kind| kind == "rs")
                 && !matches!(name.as_str(), "tests.rs" | "testing.rs" | "mini.rs" | "script.rs")
             {
                 let text = fs::read_to_string(&path)?;
