@@ -31,9 +31,10 @@ use self::{
 };
 pub use self::{
     checkpoint::{PublicKey, Sign, key_id},
+    copies::Taker,
     verify::{Finding, Verified, verify},
 };
-use crate::config::{AuditConfig, AuditCopy};
+use crate::config::AuditConfig;
 
 /// Lines that wait for the disk at most; more callers wait for their turn.
 const QUEUE: usize = 256;
@@ -171,9 +172,15 @@ impl AuditLog {
         Self::over(Self::chain(path)?, None)
     }
 
-    /// The same, with the copies that the configuration asks for.
-    pub fn start(config: &AuditConfig) -> Result<Self, AuditError> {
-        Self::over(Self::chain(&config.path)?, config.copy.as_ref())
+    /// The same, with copies for this taker.
+    pub fn start(config: &AuditConfig, taker: Option<Taker>) -> Result<Self, AuditError> {
+        Self::over(Self::chain(&config.path)?, taker)
+    }
+
+    /// Opens what takes the copies that the configuration asks for. Call it before the sandbox closes.
+    pub fn taker(config: &AuditConfig) -> Result<Option<Taker>, AuditError> {
+        let opened = config.copy.as_ref().map(Taker::open).transpose();
+        opened.map_err(|e| AuditError::Write { cause: format!("no socket for its copies: {e}") })
     }
 
     fn chain(path: &Path) -> Result<Chain, AuditError> {
@@ -188,12 +195,12 @@ impl AuditLog {
         Self::over(Chain::over(full), None).unwrap()
     }
 
-    fn over(chain: Chain, copy: Option<&AuditCopy>) -> Result<Self, AuditError> {
+    fn over(chain: Chain, taker: Option<Taker>) -> Result<Self, AuditError> {
         let failed = |e: std::io::Error| AuditError::Write { cause: e.to_string() };
         let (jobs, queue) = mpsc::channel(QUEUE);
         let copies_missed = Arc::new(AtomicU64::new(0));
-        let copies =
-            copy.map(|to| Copies::start(to, Arc::clone(&copies_missed)).map_err(failed)).transpose()?;
+        let copies = taker.map(|taker| Copies::start(taker, Arc::clone(&copies_missed)));
+        let copies = copies.transpose().map_err(failed)?;
         let lines = AtomicU64::new(chain.lines());
         let state = Arc::new(State { writable: AtomicBool::new(true), lines, copies_missed });
         let mut writer = Writer::new(chain, copies, Arc::clone(&state));

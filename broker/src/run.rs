@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::{
     admin,
-    audit::{AuditError, AuditLog, Outcome, Record},
+    audit::{AuditError, AuditLog, Outcome, Record, Taker},
     config::{Config, GrantConfig, GrantName},
     events::{self, Event, Events},
     grants::Grants,
@@ -63,6 +63,7 @@ pub enum RunError {
 pub struct Prepared {
     config: Config,
     place: Arc<Place>,
+    taker: Option<Taker>,
 }
 
 /// Claims the socket's folder and prepares the process. Call it before the program has a second thread.
@@ -72,7 +73,8 @@ pub struct Prepared {
 pub fn prepare(config: Config) -> Result<Prepared, RunError> {
     let place = Arc::new(Place::claim(&config.socket.path)?);
     upstream::prepare(&config)?;
-    Ok(Prepared { config, place })
+    let taker = AuditLog::taker(&config.audit)?;
+    Ok(Prepared { config, place, taker })
 }
 
 /// [`prepare`] and [`Prepared::run`] in one, for a configuration without Kerberos or a process that has
@@ -87,8 +89,8 @@ impl Prepared {
     ///
     /// Each ring of `reload` takes the policy of the configuration file again.
     pub async fn run(self, shutdown: CancellationToken, reload: Arc<Notify>) -> Result<(), RunError> {
-        let Self { config, place } = self;
-        let audit = AuditLog::start(&config.audit)?;
+        let Self { config, place, taker } = self;
+        let audit = AuditLog::start(&config.audit, taker)?;
         audit.record(Record::new("Start", Outcome::Noted)).await?;
         let (tasks, end_upstreams) = (TaskTracker::new(), CancellationToken::new());
         let (events, mut told) = events::channel();

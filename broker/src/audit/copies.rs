@@ -43,10 +43,9 @@ pub(super) struct Copies {
 
 impl Copies {
     /// Starts the thread. `missed` counts the lines that were not taken.
-    pub(super) fn start(to: &AuditCopy, missed: Arc<AtomicU64>) -> io::Result<Self> {
+    pub(super) fn start(mut taker: Taker, missed: Arc<AtomicU64>) -> io::Result<Self> {
         let (queue, lines) = sync_channel(QUEUE);
         let counter = Arc::clone(&missed);
-        let mut taker = Taker::open(to)?;
         thread::Builder::new().name("audit-copy".to_owned()).spawn(move || {
             take_all(&lines, &mut taker, &counter);
         })?;
@@ -91,13 +90,16 @@ fn take_all(lines: &Receiver<Copy>, taker: &mut Taker, missed: &AtomicU64) {
     }
 }
 
-enum Taker {
+/// Whoever takes the copies. It is opened before the sandbox closes, which allows no other datagram socket.
+pub enum Taker {
+    /// Standard output.
     Stdout(io::Stdout),
+    /// The system's log, and its socket.
     Syslog(UnixDatagram, PathBuf),
 }
 
 impl Taker {
-    fn open(to: &AuditCopy) -> io::Result<Self> {
+    pub(super) fn open(to: &AuditCopy) -> io::Result<Self> {
         Ok(match to {
             AuditCopy::Stdout => Self::Stdout(io::stdout()),
             AuditCopy::Syslog(path) => {
@@ -165,7 +167,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let missed = Arc::new(AtomicU64::new(0));
-        let copies = Copies::start(&AuditCopy::Syslog(path.clone()), Arc::clone(&missed)).unwrap();
+        let taker = Taker::open(&AuditCopy::Syslog(path.clone())).unwrap();
+        let copies = Copies::start(taker, Arc::clone(&missed)).unwrap();
         copies.hand_over(LINE);
         copies.flush();
         assert_eq!(missed.load(Ordering::Relaxed), 1, "nobody listens yet");

@@ -469,6 +469,7 @@ impl Script {
                 Ok(self.words())
             }
             ("UNSET", _) => Ok(self.words()),
+            ("CREATE", "SECURITY" | "NETWORK") if !mssql => Ok(self.words()),
             ("CREATE", "OR")
                 if matches!(
                     word(&self.parser.peek_nth_token(3).token).as_deref(),
