@@ -66,12 +66,12 @@ podman exec keyferry-broker /usr/local/bin/broker selfcheck --pid 1 || { echo "p
 step "the broker drains"
 podman stop --time 40 keyferry-broker >/dev/null
 podman logs keyferry-broker >"$work/broker.log" 2>&1 || true
-if [ "$(code broker)" != 0 ] || ! grep -q "stopping" "$work/broker.log"; then
+if [ "$(code broker)" != 0 ] || ! grep -q "the Vault token is revoked" "$work/broker.log"; then
     tail -n 20 "$work/broker.log"
     echo "pod-test: the broker ended with $(code broker), or did not drain" >&2
     exit 1
 fi
-echo "ended with 0 after: $(grep -o 'stopping[^"]*' "$work/broker.log" | head -n 1)"
+echo "it ended with 0; its last word: $(grep -o '"message":"[^"]*"' "$work/broker.log" | tail -n 1)"
 podman pod rm --force keyferry >/dev/null
 
 step "attacks from inside the loader's container"
