@@ -35,6 +35,7 @@ mod refused;
 mod rotation;
 mod sandbox;
 mod setup;
+mod shards;
 mod table;
 mod tiberius_judge;
 mod type_matrix;
@@ -79,6 +80,7 @@ fn main() {
     outages::trials(&mut trials);
     lives::trials(&mut trials);
     kubernetes::trials(&mut trials);
+    shards::trials(&mut trials);
     input::trials(&mut trials);
     chunks::trials(&mut trials);
     points::trials(&mut trials);
