@@ -199,7 +199,7 @@ async fn every_flip_drop_swap_and_cut_of_a_signed_log_is_found() {
     let pair = Pair::new();
     let text = signed_log(&pair).await;
     let lines: Vec<&str> = text.lines().collect();
-    let join = |lines: &[&str]| lines.join("\n") + "\n";
+    let join = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned() + "\n").collect::<String>();
     for at in 0..lines.len() {
         // Any byte of any line, but for bytes whose change makes no other line of JSON.
         for byte in (0..lines[at].len()).step_by(7) {
