@@ -128,6 +128,6 @@ async fn four() -> Result<()> {
     let runs = stage.ask(&format!("SELECT DISTINCT RUN_ID FROM {LEDGER} WHERE CHUNK > 0")).await?;
     ensure!(runs.len() == 1, "they did not share one run: {runs:?}");
     let states = stage.ask(&format!("SELECT DISTINCT STATE FROM {LEDGER} WHERE CHUNK > 0")).await?;
-    ensure!(states == [["published"]], "the chunks are {states:?}");
+    ensure!(states == [["\"published\""]], "the chunks are {states:?}");
     stage.end(None).await
 }
