@@ -8,7 +8,16 @@ cd "$(dirname "$0")/../.."
 
 kustomize=5.8.2 # 5.8.3 asks for a newer Go than is common
 tools=$PWD/target/judges/go/bin
-packages shellcheck prometheus python3-venv systemd
+packages shellcheck python3-venv systemd
+# promtool is wanted, and not the server that its package would start.
+if ! PATH=$PATH:$tools command -v promtool >/dev/null; then
+    echo "manifests: fetching promtool"
+    unpacked=$(mktemp -d)
+    (cd "$unpacked" && { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } && dpkg -x prometheus_*.deb .)
+    install -D "$unpacked/usr/bin/promtool" "$tools/promtool"
+    rm -rf "$unpacked"
+fi
+export PATH=$PATH:$tools
 if ! "$tools/kustomize" version 2>/dev/null | grep -q "v$kustomize"; then
     echo "manifests: building kustomize $kustomize"
     GOBIN=$tools go install "sigs.k8s.io/kustomize/kustomize/v5@v$kustomize"
