@@ -8,7 +8,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use keyferry_e2e::redteam::{absent, programs, rows, unknown};
 
 fn main() -> ExitCode {
@@ -35,9 +35,11 @@ fn run() -> Result<bool> {
     }
     let known = programs(&listings);
     let wanted: BTreeSet<&String> = rows.iter().flat_map(|row| &row.tests).collect();
+    let missing: Vec<&&String> = wanted.iter().filter(|name| !known.contains_key(**name)).collect();
+    ensure!(missing.is_empty(), "no built test program has {missing:?}");
     let mut outcomes = BTreeMap::new();
     for (number, name) in wanted.iter().enumerate() {
-        let Some((program, whole)) = known.get(*name) else { bail!("no built test program has {name}") };
+        let Some((program, whole)) = known.get(*name) else { continue };
         eprintln!("redteam: {} of {}: {name}", number + 1, wanted.len());
         outcomes.insert((*name).clone(), passes(program, whole, root)?);
     }
