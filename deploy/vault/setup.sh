@@ -4,11 +4,12 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-# Once for each Vault: KV version 2 at secret/, AppRole at approle/.
-if ! vault secrets list -format=json | grep -q '"secret/"'; then
+# Once for each Vault: KV version 2 at secret/, AppRole at approle/. (The list is read whole: a reader that leaves early
+# would make the command fail.)
+if [[ $(vault secrets list -format=json) != *'"secret/"'* ]]; then
     vault secrets enable -path=secret -version=2 kv
 fi
-if ! vault auth list -format=json | grep -q '"approle/"'; then
+if [[ $(vault auth list -format=json) != *'"approle/"'* ]]; then
     vault auth enable approle
 fi
 

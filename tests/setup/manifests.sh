@@ -18,7 +18,7 @@ if ! PATH=$PATH:$tools command -v promtool >/dev/null; then
     rm -rf "$unpacked"
 fi
 export PATH=$PATH:$tools
-if ! "$tools/kustomize" version 2>/dev/null | grep -q "v$kustomize"; then
+if [[ $("$tools/kustomize" version 2>/dev/null) != *"v$kustomize"* ]]; then
     echo "manifests: building kustomize $kustomize"
     GOBIN=$tools go install "sigs.k8s.io/kustomize/kustomize/v5@v$kustomize"
 fi
