@@ -1,6 +1,7 @@
 //! Arguments, log, printed results and exit codes of the broker's command.
 
 pub(crate) mod audit;
+pub(crate) mod policy;
 
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -8,7 +9,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 use keyferry_broker::{
     check::{Cause, Report, StepOutcome},
     codes,
+    config::{GrantName, PipelineName},
     environment::SecretInEnvironment,
+    policy::Described,
 };
 use keyferry_sandbox::{
     Report as SandboxReport,
@@ -46,6 +49,9 @@ pub(crate) enum Command {
     /// Look at an audit log
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Ask what policy allows
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Make a folder for the socket in a volume that everybody may write, as the root of a pod's emptyDir is
     #[command(after_help = "Example:\n  broker socket-folder /volume/socket --group 10000")]
     SocketFolder {
@@ -104,6 +110,36 @@ pub(crate) enum AuditCommand {
     },
 }
 
+#[derive(Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Say what a caller would get, and why; ends with 0 when policy allows what was asked, with 77 when not
+    ///
+    /// Reads the configuration only: no upstream and no running broker is asked.
+    #[command(
+        after_help = "Example:\n  broker policy explain --caller uid=10002 --grant snowflake-analytics"
+    )]
+    Explain(Explain),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Explain {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = "/etc/keyferry/broker.yaml")]
+    pub(crate) config: PathBuf,
+    /// Who would call: uid=UID[,gid=GID][,service-account=NAMESPACE/NAME]
+    #[arg(long, value_name = "CALLER")]
+    pub(crate) caller: Described,
+    /// The grant; without it, everything that the caller may use
+    #[arg(long, value_name = "NAME")]
+    pub(crate) grant: Option<GrantName>,
+    /// The pipeline; without it, each of the caller's own
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pipeline: Option<PipelineName>,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Output {
     Text,
@@ -120,7 +156,7 @@ Exit codes:
   71   the system refused a socket or an address
   73   the audit log cannot be written
   75   another broker serves here; the end of the audit log is not signed yet
-  77   an upstream refused the broker; the audit log was signed by somebody else
+  77   an upstream refused the broker; the audit log was signed by somebody else; policy does not allow what was asked about
   78   the configuration, or a path that it names, is wrong
   130  told to stop twice
 

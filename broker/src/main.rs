@@ -2,7 +2,7 @@
 
 mod cli;
 
-use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{alloc::System, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser as _;
@@ -14,8 +14,13 @@ use tokio::{
     sync::Notify,
 };
 use tokio_util::sync::CancellationToken;
+use zeroizing_alloc::ZeroAlloc;
 
-use self::cli::{Arguments, AuditCommand, Command, Output};
+use self::cli::{Arguments, AuditCommand, Command, Output, PolicyCommand};
+
+/// Memory is wiped when it is freed: copies of a secret pass through buffers of libraries that do not wipe theirs.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -32,6 +37,7 @@ fn main() -> ExitCode {
             Command::Audit(AuditCommand::Verify { log, key, at_least, output }) => {
                 cli::audit::run(&log, key.as_deref(), at_least, output)
             }
+            Command::Policy(PolicyCommand::Explain(asked)) => cli::policy::run(asked),
             Command::SocketFolder { path, group } => {
                 make_folder(&path, group).map_err(RunError::from)?;
                 Ok(ExitCode::SUCCESS)

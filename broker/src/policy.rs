@@ -1,11 +1,15 @@
 //! Caller × pipeline × grant × use → [`Permit`] or [`Denied`]. Nothing is allowed that no entry names.
 
+mod explain;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     caller::Caller,
     config::{CallerMatch, GrantName, PipelineName, PolicyEntry, ServiceAccountName, UNMAPPED_UID, Use},
 };
+
+pub use self::explain::{Considered, Decision, Described, Explanation, Question, explain};
 
 /// The proof that policy allowed this caller this grant in this way. Only [`Policy`] makes one.
 #[derive(Debug, PartialEq, Eq)]

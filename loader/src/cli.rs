@@ -160,17 +160,8 @@ pub fn main() -> ExitCode {
         allocator::settle();
     }
     init_logs();
-    let metrics = match work.metrics_file().map(MetricsFile::open).transpose() {
-        Ok(metrics) => metrics,
-        Err(error) => {
-            return complain(
-                &format!("cannot open the file of --metrics-file: {error}"),
-                &codes::METRICS_FILE,
-            );
-        }
-    };
-    let pipeline = match confined(work.common()) {
-        Ok(pipeline) => pipeline,
+    let (pipeline, metrics) = match confined(&work) {
+        Ok(both) => both,
         Err(error) => return complain(&error.to_string(), error.entry()),
     };
     // The one TLS provider of the process. A second installation is refused and changes nothing.
@@ -182,11 +173,14 @@ pub fn main() -> ExitCode {
     runtime.block_on(execute(work, &pipeline, metrics.as_ref()))
 }
 
-/// Reads the file, then enters the sandbox: nothing else was opened, and there is one thread.
-fn confined(common: &Common) -> Result<Pipeline, Failure> {
-    let pipeline = Pipeline::read(&common.file)?;
-    tell(&sandbox::enter(&pipeline)?);
-    Ok(pipeline)
+/// Reads the file, then enters the sandbox: there is one thread, and only the metrics file, which the sandbox would not let
+/// it open, is open.
+fn confined(work: &Work) -> Result<(Pipeline, Option<MetricsFile>), Failure> {
+    let pipeline = Pipeline::read(&work.common().file)?;
+    let begun = sandbox::begin(&pipeline)?;
+    let metrics = work.metrics_file().map(MetricsFile::open).transpose().map_err(Failure::MetricsFile)?;
+    tell(&sandbox::confine(begun, &pipeline)?);
+    Ok((pipeline, metrics))
 }
 
 /// One line about the sandbox; a warning where a step is missing.
@@ -381,7 +375,7 @@ mod tests {
     fn a_missing_file_is_no_input() {
         let arguments = Arguments::try_parse_from(["loader", "plan", "/nowhere.yaml"]).unwrap();
         let Command::Work(work) = arguments.command else { panic!("a pipeline's command") };
-        match confined(work.common()) {
+        match confined(&work) {
             Err(error) => assert_eq!(error.exit_code(), 66),
             Ok(_) => panic!("refused"),
         }

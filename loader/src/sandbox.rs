@@ -16,11 +16,15 @@ const HTTPS: u16 = 443;
 /// Name servers, for answers that are too large for UDP.
 const DOMAIN: u16 = 53;
 
-/// Takes every step. Call it before the process has a second thread.
-pub fn enter(pipeline: &Pipeline) -> Result<Report, SandboxError> {
+/// Refuses what would make the sandbox worthless, and takes the steps that need no path. What is open by then is closed.
+pub fn begin(pipeline: &Pipeline) -> Result<Sandbox, SandboxError> {
     let neighbours = BTreeSet::from([pipeline.broker.server_uid]);
-    let begun = Sandbox::begin(pipeline.sandbox, &Process { neighbours, keeps_secrets: false })?;
-    begun.confine(&reach(pipeline), &Profile::parse(PROFILE)?)
+    Sandbox::begin(pipeline.sandbox, &Process { neighbours, keeps_secrets: false })
+}
+
+/// The rest: from here on only what the pipeline needs can be reached. Call it before the process has a second thread.
+pub fn confine(sandbox: Sandbox, pipeline: &Pipeline) -> Result<Report, SandboxError> {
+    sandbox.confine(&reach(pipeline), &Profile::parse(PROFILE)?)
 }
 
 /// All that a run of this pipeline needs. The socket needs no rule: Landlock does not judge who connects to one.

@@ -1,10 +1,12 @@
 //! Rotation while running: a new client secret, a new keytab, swapped fields, a wrapped `secret_id` that works once.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use keyferry_e2e::{
+    process::Process,
+    proof::{needles::Needle, scan::Scanner},
     sample::tpch,
     world::{BrokerSetup, PipelineSetup, REALM, World},
 };
@@ -14,7 +16,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{PATIENCE, Stage, expect, ordinary, test},
+    harness::{PATIENCE, Stage, expect, ordinary, root_test, test},
     live::{self, audit, configure, serve},
     table,
 };
@@ -35,7 +37,55 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
     ));
     trials
         .push(test("a_restart_with_a_used_wrapped_secret_id_is_an_alarm_that_says_what_to_deliver", wrapped));
+    trials.push(root_test(
+        "after_a_rotation_nothing_of_the_old_client_secret_is_left_in_the_brokers_memory",
+        forgotten,
+    ));
     trials.push(test("swapped_vault_fields_stop_a_start_and_leave_a_running_broker_as_it_is", swapped));
+}
+
+/// As root, who sees all pages but the secret ones: after a rotation nothing of the old client secret lies anywhere, nor
+/// of the secrets in use.
+async fn forgotten() -> Result<()> {
+    let stage = Stage::new().await?;
+    let world = &stage.world;
+    let broker = serve(world, &configure(world, &ordinary(), &[OFTEN])?).await?;
+    let old = world.secrets.client_secret.clone();
+    let next = "cs~the-second-secret-of-the-application";
+    // The keytab's own bytes are in its file and in the Kerberos library; what Vault holds is its text.
+    let needles = [
+        ("the old client secret", old.clone()),
+        ("the client secret in use", next.to_owned()),
+        ("the secret_id", world.secrets.secret_id.clone()),
+        ("the keytab in base64", BASE64_STANDARD.encode(&world.secrets.keytab)),
+    ];
+    let needle = |(name, text): (&str, String)| Needle { name: name.to_owned(), bytes: text.into_bytes() };
+    let scanner = Scanner::new(needles.map(needle).to_vec())?;
+    register(world, &[&old, next]);
+    let mut newer = fields(world);
+    newer["client_secret"] = json!(next);
+    let version = put(world, &newer);
+    broker
+        .until_health("the new version is in use", |health| health["secret"]["version_in_use"] == version)
+        .await?;
+    // The connection that brought it is closed by a task of its own.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let report = scanner.process(broker.process.id(), &broker.process.logs())?;
+    // The same scan at the same moment finds it in a process that only has it in its environment.
+    let decoy = Process::start(
+        "decoy",
+        Path::new("/bin/sleep"),
+        &["60"],
+        &[("DECOY", old)],
+        world.users.loader,
+        &world.dir.join("logs"),
+    )?;
+    let control = scanner.process(decoy.id(), &[])?;
+    decoy.signal(Signal::SIGKILL)?;
+    ensure!(!control.hits.is_empty(), "the scan finds nothing anywhere");
+    let places: Vec<String> = report.hits.iter().map(|hit| format!("{hit:?}")).collect();
+    ensure!(places.is_empty(), "{} places hold one: {places:#?}", places.len());
+    stage.end(Some(broker.process)).await
 }
 
 const APPLICATION: &str = "2b1d8f0a-6c11-4f0e-8f39-0d6f3f0c9a01";

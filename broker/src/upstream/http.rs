@@ -48,7 +48,8 @@ impl Http {
             .referer(false)
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT)
-            .pool_max_idle_per_host(2)
+            // A connection that is kept keeps the last answer in its buffer, which can be a secret.
+            .pool_max_idle_per_host(0)
             .user_agent(concat!("keyferry/", env!("CARGO_PKG_VERSION")));
         if let Some(path) = ca_file {
             builder = builder.tls_certs_only(read_roots(upstream, path)?);

@@ -17,6 +17,7 @@ impl Failure {
             Self::Config(ConfigError::Unreadable { .. }) => &codes::PIPELINE_UNREADABLE,
             Self::Config(ConfigError::Invalid { .. }) => &codes::PIPELINE_INVALID,
             Self::Sandbox(error) => sandbox(error),
+            Self::MetricsFile(_) => &codes::METRICS_FILE,
             Self::Shard(_) => &codes::SHARD,
             Self::Plan(error) => plan(error),
             Self::Grant(error) | Self::Source(SourceError::Grant(error)) => grant(error),

@@ -29,6 +29,9 @@ pub enum Failure {
     /// The sandbox.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    /// The file of `--metrics-file`.
+    #[error("cannot open the file of --metrics-file: {0}")]
+    MetricsFile(std::io::Error),
     /// The part of the run.
     #[error(transparent)]
     Shard(#[from] ShardError),

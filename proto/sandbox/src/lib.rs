@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Sandbox::begin    refuse root, given capabilities, a tracer, hazardous pods, one uid for both programs
-//!                   limits → not dumpable → no new privileges → secret pages
+//!                   left-over descriptors → limits → not dumpable → no new privileges → private files → secret pages
 //! (the program makes what must exist: its folders, its locks)
 //! Sandbox::confine  capabilities → Landlock → seccomp, before any thread exists
 //! ```
@@ -12,6 +12,7 @@
 
 mod calls;
 mod capabilities;
+mod inherited;
 mod limits;
 pub mod outside;
 pub mod pages;
@@ -49,7 +50,7 @@ pub struct Sandbox {
 impl Sandbox {
     /// The first half: refuses what would make the rest worthless, then gives up what needs no knowledge of paths.
     ///
-    /// Call it before the process opens, makes or asks for anything.
+    /// Call it before the process opens, makes or asks for anything: descriptors that are open by then are closed.
     pub fn begin(settings: Settings, process: &Process) -> Result<Self, SandboxError> {
         let mut sandbox = Self { settings, report: Report::default() };
         if settings.strict && settings.mode != Enforcement::Enforce {
@@ -64,10 +65,12 @@ impl Sandbox {
         sandbox.take(Step::Tracer, surroundings::tracer)?;
         sandbox.take(Step::Processes, surroundings::processes)?;
         sandbox.take(Step::Neighbours, || surroundings::neighbours(&process.neighbours))?;
+        sandbox.take(Step::Descriptors, inherited::close_descriptors)?;
         sandbox.take(Step::Limits, limits::lower)?;
         sandbox.take(Step::Dumpable, limits::forbid_dumps)?;
         sandbox.take(Step::Privileges, limits::forbid_new_privileges)?;
         if process.keeps_secrets {
+            sandbox.take(Step::Files, || Ok(inherited::keep_files_private()))?;
             sandbox.take(Step::Pages, pages::prepare)?;
         }
         Ok(sandbox)

@@ -20,12 +20,16 @@ pub enum Step {
     Processes,
     /// Nobody on the other side of the socket has its uid.
     Neighbours,
+    /// Nothing that was left open by whoever started the process is still open.
+    Descriptors,
     /// No core files; no more descriptors, threads and locked memory than it needs.
     Limits,
     /// No core, no tracing, no reading of its memory by the same uid.
     Dumpable,
     /// Nothing it could start would have more rights.
     Privileges,
+    /// What it makes belongs to nobody else.
+    Files,
     /// Secrets lie on pages of their own.
     Pages,
     /// No capability is left to be gained.
@@ -46,9 +50,11 @@ impl Step {
             Self::Tracer => "tracer",
             Self::Processes => "process namespace",
             Self::Neighbours => "neighbours",
+            Self::Descriptors => "inherited descriptors",
             Self::Limits => "limits",
             Self::Dumpable => "not dumpable",
             Self::Privileges => "no new privileges",
+            Self::Files => "files",
             Self::Pages => "secret pages",
             Self::Capabilities => "capabilities",
             Self::Landlock => "landlock",

@@ -125,11 +125,8 @@ fn read_memory() -> Outcome {
 }
 
 fn trace() -> Outcome {
-    let outcome = ptrace::attach(victim());
-    if outcome.is_ok() {
-        let _ = ptrace::detach(victim(), None);
-    }
-    of(outcome, "attached")
+    // Not `attach`: that stops the victim, which waits for this very process.
+    of(ptrace::seize(victim(), ptrace::Options::empty()), "attached")
 }
 
 fn environment() -> Outcome {

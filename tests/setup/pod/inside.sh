@@ -28,9 +28,9 @@ private=$(sed -nE 's/.*tmpfs: ([^,}]+).*/\1/p' "$WORLD/broker/broker.yaml")
 sed -e "s#$WORLD/socket/broker.sock#/run/keyferry/broker.sock#; s#group: \"[0-9]*\"#group: \"10000\"#" \
     -e "s#$WORLD/ca.pem#/etc/keyferry/ca.pem#g; s#$WORLD/krb5.conf#/etc/keyferry/krb5.conf#; s#$private#/run/keyferry-private#" \
     -e "s#secret_id_file: secret-id#secret_id_file: /run/secrets/keyferry/secret-id#; s#path: audit.log#path: /var/log/keyferry/audit.log#" \
-    "$WORLD/broker/broker.yaml" >"$work/broker.yaml"
+    -e "s#mode: enforce#mode: enforce, strict: true#" "$WORLD/broker/broker.yaml" >"$work/broker.yaml"
 sed -e "s#$WORLD/socket/broker.sock#/run/keyferry/broker.sock#; s#$WORLD/ca.pem#/etc/keyferry/ca.pem#g" \
-    -e "s#$WORLD/loader/spool#/var/spool/keyferry#" "$WORLD/loader/pipeline.yaml" >"$work/pipeline.yaml"
+    -e "s#$WORLD/loader/spool#/var/spool/keyferry#; s#mode: enforce#mode: enforce, strict: true#" "$WORLD/loader/pipeline.yaml" >"$work/pipeline.yaml"
 if grep -n "$WORLD" "$work"/*.yaml; then
     echo "pod-test: a path of the host is left in a configuration" >&2
     exit 1
@@ -47,8 +47,13 @@ sed -E 's#image: keyferry/#image: localhost/keyferry/#' deploy/kubernetes/podman
 code() { podman inspect --format '{{.State.ExitCode}}' "keyferry-$1"; }
 start() { podman play kube --network host "$1" >"$work/play.log" 2>&1 || { cat "$work/play.log" >&2; exit 1; }; }
 
-step "the job runs to its end"
+step "the job runs to its end, both programs with \`sandbox.strict\`"
 start "$pod"
+# While it runs: what the kernel says of it.
+for _ in $(seq 100); do
+    podman exec keyferry-loader /usr/local/bin/loader selfcheck --pid 1 >"$work/loader-selfcheck.txt" 2>&1 && break
+    sleep 0.1
+done
 timeout 180 podman wait keyferry-loader >/dev/null || { podman logs keyferry-broker keyferry-loader; exit 1; }
 podman logs keyferry-loader 2>"$work/loader.log" >"$work/loader.out" || true
 podman logs keyferry-broker >"$work/broker.log" 2>&1 || true
@@ -57,7 +62,14 @@ if [ "$(code loader)" != 0 ]; then
     echo "pod-test: the loader ended with $(code loader)" >&2
     exit 1
 fi
+for name in broker loader; do
+    grep -q "sandbox: every step is active" "$work/$name.log" || { echo "pod-test: a step of the $name's sandbox is missing" >&2; exit 1; }
+done
 tail -n 12 "$work/loader.out"
+
+step "what the kernel says of the loader while it ran"
+cat "$work/loader-selfcheck.txt"
+grep -q "every control holds" "$work/loader-selfcheck.txt" || { echo "pod-test: the loader's sandbox is not whole" >&2; exit 1; }
 
 step "what the kernel says of the broker, and of nobody else who could read it"
 podman top keyferry-broker user pid capeff capbnd seccomp 2>/dev/null | tee "$work/top.txt"
@@ -92,7 +104,13 @@ open(attack, "w").write(head + "    - name: loader\n" + loader)
 PY
 rm -f "$place/private/"* "$place/socket/"* 2>/dev/null || true
 start "$work/attack.yaml"
-timeout 120 podman wait keyferry-loader >/dev/null
+if ! timeout 180 podman wait keyferry-loader >/dev/null; then
+    podman logs keyferry-loader || true
+    podman logs keyferry-broker 2>&1 | tail -n 20 || true
+    podman ps --all || true
+    echo "pod-test: the attacks did not end" >&2
+    exit 1
+fi
 podman logs keyferry-loader 2>&1 | tee "$work/attacks.md"
 if [ "$(code loader)" != 0 ] || grep -q MISSED "$work/attacks.md" || [ "$(wc -l <"$work/attacks.md")" -lt 20 ]; then
     echo "pod-test: an attack was not refused, or not tried" >&2

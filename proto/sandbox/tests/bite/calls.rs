@@ -1,5 +1,7 @@
 //! Each rule of both profiles: what must kill kills, what is allowed passes, all else is answered as by an older kernel.
 
+use std::collections::BTreeMap;
+
 use keyferry_sandbox::{Profile, Rule};
 use libtest_mimic::Trial;
 
@@ -48,6 +50,7 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
     }
     trials.push(test("the_loader_lacks_what_only_the_broker_needs", brokers_only));
     trials.push(test("no_call_both_kills_and_passes", apart));
+    trials.push(test("no_rule_is_redundant", redundant));
 }
 
 /// The call with the arguments that the rule wants, and `other` for the rest.
@@ -147,6 +150,24 @@ fn apart() {
             for name in &kill.calls {
                 let passing = profile.allow.iter().find(|rule| rule.calls.contains(name));
                 assert!(passing.is_none(), "{name} kills ({}) and passes", kill.group);
+            }
+        }
+    }
+}
+
+/// A call that one rule lets through whatever its arguments needs no second rule, and none is listed twice.
+fn redundant() {
+    for json in [BROKER, LOADER] {
+        let profile = Profile::parse(json).unwrap();
+        for rules in [&profile.kill, &profile.allow] {
+            let mut seen: BTreeMap<&str, Vec<&Rule>> = BTreeMap::new();
+            for rule in rules {
+                for name in &rule.calls {
+                    let before = seen.entry(name).or_default();
+                    let both = before.iter().find(|other| rule.when.is_empty() || other.when.is_empty());
+                    assert!(both.is_none(), "{name} is in `{}` and `{}`", rule.group, both.unwrap().group);
+                    before.push(rule);
+                }
             }
         }
     }

@@ -1,5 +1,14 @@
 //! Where a process does not start, and what it says where the kernel lacks a step.
 
+use std::{
+    fs,
+    os::unix::{
+        fs::{MetadataExt as _, PermissionsExt as _},
+        process::CommandExt as _,
+    },
+    process::Command,
+};
+
 use libtest_mimic::Trial;
 
 use crate::{
@@ -26,6 +35,8 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
     trials.push(root_test("a_kernel_without_seccomp_is_said_and_refused_under_strict", no_seccomp));
     trials.push(test("without_memfd_secret_secrets_lie_on_locked_pages", no_memfd_secret));
     trials.push(test("without_room_for_a_locked_page_a_keeper_of_secrets_does_not_start", no_locked_memory));
+    trials.push(test("a_descriptor_that_was_left_open_is_closed", descriptors));
+    trials.push(test("what_a_keeper_of_secrets_makes_is_its_own", files));
     trials.push(test("switched_off_nothing_is_done_and_that_is_said", off));
 }
 
@@ -44,8 +55,7 @@ fn says(said: &Said, words: &[&str]) {
 }
 
 fn root() {
-    let said: Said =
-        std::process::Command::new(program()).args(["--attempt", "broker", "start"]).output().unwrap().into();
+    let said: Said = Command::new(program()).args(["--attempt", "broker", "start"]).output().unwrap().into();
     says(&said, &["error", "started as root", "runAsNonRoot"]);
 }
 
@@ -80,8 +90,8 @@ fn neighbours() {
 }
 
 fn pod() {
-    let mut other = std::process::Command::new("sleep");
-    let mut other = std::os::unix::process::CommandExt::uid(&mut other, UID + 1).arg("30").spawn().unwrap();
+    let mut other = Command::new("sleep");
+    let mut other = other.uid(UID + 1).arg("30").spawn().unwrap();
     let said: Said =
         attempt(As::Broker, &["start"]).env("KUBERNETES_SERVICE_HOST", "10.0.0.1").output().unwrap().into();
     other.kill().unwrap();
@@ -115,15 +125,43 @@ fn no_memfd_secret() {
 fn no_locked_memory() {
     let own = program();
     let script = format!("ulimit -l 0; exec {} --attempt broker start", own.display());
-    let mut command = std::process::Command::new("sh");
-    command.args(["-c", &script]);
-    if nix::unistd::geteuid().is_root() {
-        std::os::unix::process::CommandExt::uid(
-            std::os::unix::process::CommandExt::gid(&mut command, UID),
-            UID,
-        );
+    let mut command = Command::new("sh");
+    let output = as_user(command.args(["-c", &script])).output().unwrap();
+    says(&output.into(), &["error", "secret pages", "LimitMEMLOCK"]);
+}
+
+/// As an unprivileged user, where this process is root.
+fn as_user(command: &mut Command) -> &mut Command {
+    if nix::unistd::geteuid().is_root() { command.gid(UID).uid(UID) } else { command }
+}
+
+/// What an attempt says when a shell starts it with a mask of modes and a file left open.
+fn from_a_shell(who: As, words: &[&str]) -> Said {
+    let direct = attempt(who, words);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "umask 022; exec 5</etc/passwd; exec \"$0\" \"$@\""]).arg(direct.get_program());
+    as_user(shell.args(direct.get_args()).env_clear().current_dir("/")).output().unwrap().into()
+}
+
+fn descriptors() {
+    let ask = ["call", &libc::SYS_fcntl.to_string(), "5", &libc::F_GETFD.to_string()];
+    for who in [As::Broker, As::Loader] {
+        assert_eq!(from_a_shell(who, &ask).text, "EBADF", "{who:?}");
+        says(&from_a_shell(who, &["start"]), &["inherited descriptors: closed "]);
     }
-    says(&command.output().unwrap().into(), &["error", "secret pages", "LimitMEMLOCK"]);
+    assert_eq!(from_a_shell(As::Nobody, &ask).text, "ok");
+}
+
+fn files() {
+    for (who, wanted) in [(As::Broker, 0o600), (As::Loader, 0o644), (As::Nobody, 0o644)] {
+        let folder = tempfile::Builder::new().prefix("keyferry-made-").tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let path = folder.path().display().to_string();
+        let said = from_a_shell(who, &["write", &path, &format!("write={path}")]);
+        assert_eq!(said.text, "ok", "{who:?}");
+        let made = fs::metadata(folder.path().join("file")).unwrap();
+        assert_eq!(made.mode() & 0o777, wanted, "{who:?}");
+    }
 }
 
 fn off() {
