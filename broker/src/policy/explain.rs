@@ -158,7 +158,7 @@ pub fn explain(config: &Config, question: &Question) -> Explanation {
     for pipeline in pipelines {
         match &question.grant {
             Some(grant) if !config.grants.contains_key(grant) => {
-                decisions.push(no_such(config, pipeline, grant))
+                decisions.push(no_such(config, pipeline, grant));
             }
             Some(grant) => decisions.extend(decide(config, &policy, &caller, pipeline, grant)),
             None => decisions.extend(
