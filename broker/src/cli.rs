@@ -93,7 +93,7 @@ pub(crate) enum AuditCommand {
     /// Check the chain, the numbers and the signed checkpoints of a log, on any machine
     #[command(after_help = "Example:\n  broker audit verify audit.log --key audit.pub --at-least 1042\n\n\
                             Exit codes: 0 as it was written; 65 changed, shortened or put together; 77 signed by somebody else; \
-                            75 whole so far, the last lines not signed yet; 66 not readable")]
+                            75 whole so far, the last lines not signed yet, or no key given; 66 not readable")]
     Verify {
         /// The log
         log: PathBuf,

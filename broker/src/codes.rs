@@ -116,8 +116,8 @@ catalogue! {
         "keep the file as it is, compare it with its copies, and find out who could write it";
     AUDIT_FORGED = "B607", 77, "a checkpoint was not signed by this key over this log", "the line and the key that it names",
         "verify with the key that was in use then; if there is none, somebody made the log anew";
-    AUDIT_UNSIGNED = "B608", 75, "the chain holds, and its last lines are not signed yet", "the last checkpoint's line and the lines after it",
-        "verify again after the next checkpoint (5 minutes, or the broker's stop)";
+    AUDIT_UNSIGNED = "B608", 75, "the chain holds, and its last lines are not signed yet, or no key was given", "the last checkpoint's line and the lines after it",
+        "give the public key with --key; verify again after the next checkpoint (5 minutes, or the broker's stop)";
 
     ADMIN = "B701", 71, "health and metrics have no address", "the address and what the system said",
         "choose another `admin.listen`";

@@ -22,6 +22,11 @@ use self::cli::{Arguments, AuditCommand, Command, Output, PolicyCommand};
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
+/// Callers are few, and what they ask for is short.
+const MOST_WORKERS: usize = 4;
+/// Exchanges with the Kerberos library at once; more of them wait.
+const MOST_BLOCKING: usize = 32;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // First of all: every TLS connection of this process uses this provider.
@@ -79,8 +84,15 @@ fn run_health(config: &Path, wait: Duration) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Bounded on a machine with many processors: units and containers limit the number of threads.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+    let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(processors.min(MOST_WORKERS))
+        .max_blocking_threads(MOST_BLOCKING)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
 }
 
 /// Rung at each SIGHUP.

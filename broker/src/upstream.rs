@@ -131,7 +131,10 @@ impl Upstream {
         for (name, grant) in &config.grants {
             grants.insert(name.clone(), Source::new(grant)?);
         }
-        let vault = Arc::new(Vault::new(&config.vault, Arc::clone(&board), events.clone())?);
+        let mut spent = config.socket.path.clone().into_os_string();
+        spent.push(".unwrapped");
+        let vault = Vault::new(&config.vault, spent.into(), Arc::clone(&board), events.clone())?;
+        let vault = Arc::new(vault);
         let login = vault.log_in();
         tokio::pin!(login);
         tokio::select! {

@@ -140,6 +140,9 @@ enum LevelArgument {
 const USAGE: u8 = 64;
 const MISSING: u8 = 65;
 const SOFTWARE: u8 = 70;
+/// Units and containers limit the number of threads; encoders and readers of the spool have their own, as many as
+/// `limits.connections` and `limits.committers` say.
+const MOST_WORKERS: usize = 16;
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
@@ -166,7 +169,9 @@ pub fn main() -> ExitCode {
     };
     // The one TLS provider of the process. A second installation is refused and changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match runtime.worker_threads(processors.min(MOST_WORKERS)).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(&format!("cannot start the runtime: {error}"), &codes::NO_RUNTIME),
     };

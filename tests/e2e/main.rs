@@ -34,6 +34,7 @@ mod reference;
 mod refused;
 mod rotation;
 mod sandbox;
+mod secrets;
 mod setup;
 mod shards;
 mod table;
@@ -74,6 +75,7 @@ fn main() {
     attacks::trials(&mut trials);
     happy::trials(&mut trials);
     fence::trials(&mut trials);
+    secrets::trials(&mut trials);
     refused::trials(&mut trials);
     crash::trials(&mut trials);
     chaos::trials(&mut trials);

@@ -177,6 +177,7 @@ async fn health_and_audit() -> Result<()> {
     let (log_text, key) = (log.display().to_string(), public.display().to_string());
     let verify = ["audit", "verify", log_text.as_str(), "--key", key.as_str()];
     expect(&ask(world, &verify).await?, 0, &["as it was written", "2 signed by key"])?;
+    expect(&ask(world, &verify[..3]).await?, 75, &["B608", "nothing signed was checked"])?;
     let text = fs::read_to_string(&log)?;
     let whole: Vec<&str> = text.lines().collect();
     fs::write(&log, text.replacen("\"Start\"", "\"Stort\"", 1))?;

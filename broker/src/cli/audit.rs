@@ -21,12 +21,19 @@ pub(crate) enum Refused {
     Unreadable { path: PathBuf, cause: String },
     #[error("{}: {}", path.display(), findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Found { path: PathBuf, findings: Vec<Finding> },
+    #[error(
+        "{}: the chain holds, but nothing signed was checked: without --key a log that was cut at its end or made anew looks \
+         the same",
+        path.display()
+    )]
+    NoKey { path: PathBuf },
 }
 
 impl Refused {
     pub(crate) fn entry(&self) -> &'static codes::Entry {
         match self {
             Self::Unreadable { .. } => &codes::AUDIT_UNREADABLE,
+            Self::NoKey { .. } => &codes::AUDIT_UNSIGNED,
             Self::Found { findings, .. } => codes::of_findings(findings).unwrap_or(&codes::INTERNAL),
         }
     }
@@ -51,7 +58,10 @@ pub(crate) fn run(
         .map_err(|error| unreadable(log, error.to_string()))?;
     print(&verified, key.as_ref(), output)?;
     if verified.findings.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+        return match key {
+            Some(_) => Ok(ExitCode::SUCCESS),
+            None => Err(Refused::NoKey { path: log.to_owned() }.into()),
+        };
     }
     Err(Refused::Found { path: log.to_owned(), findings: verified.findings }.into())
 }
@@ -70,9 +80,11 @@ fn print(verified: &Verified, key: Option<&PublicKey>, output: Output) -> anyhow
     for line in &verified.torn {
         println!("note         line {line} was cut short by a crash, and the log goes on behind it");
     }
-    println!(
-        "verdict      {}",
-        if verified.findings.is_empty() { "as it was written" } else { "NOT as it was written" }
-    );
+    let verdict = match (verified.findings.is_empty(), key) {
+        (true, Some(_)) => "as it was written",
+        (true, None) => "a whole chain, which anybody who may write the file can make",
+        (false, _) => "NOT as it was written",
+    };
+    println!("verdict      {verdict}");
     Ok(())
 }

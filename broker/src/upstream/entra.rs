@@ -207,10 +207,15 @@ fn with_secret(form: &[u8], secret: &Secret) -> Zeroizing<Vec<u8>> {
     let mut body = Zeroizing::new(Vec::with_capacity(form.len() + 32 + secret.expose().len() * 3));
     body.extend_from_slice(form);
     body.extend_from_slice(b"&client_secret=");
-    for piece in form_urlencoded::byte_serialize(secret.expose().as_bytes()) {
+    for piece in form_urlencoded::byte_serialize(without_line_end(secret).as_bytes()) {
         body.extend_from_slice(piece.as_bytes());
     }
     body
+}
+
+/// The secret as Entra knows it: a file that was written to Vault with `@FILE` brings its last line end along.
+fn without_line_end(secret: &Secret) -> &str {
+    secret.expose().trim_end_matches(['\r', '\n'])
 }
 
 fn busy(attempted: &str, answer: &Answer) -> Result<(), UpstreamError> {

@@ -3,8 +3,10 @@
 mod calls;
 mod identity;
 mod refusal;
+mod spent;
 
 use std::{
+    path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, SystemTime},
 };
@@ -74,9 +76,10 @@ struct Gate {
 }
 
 impl Vault {
-    /// Prepares the client; nothing is sent yet.
+    /// Prepares the client; nothing is sent yet. `spent` is where it is noted which wrapping token was unwrapped.
     pub(super) fn new(
         config: &VaultConfig,
+        spent: PathBuf,
         board: Arc<Board>,
         events: Events,
     ) -> Result<Self, UpstreamError> {
@@ -84,7 +87,7 @@ impl Vault {
         let VaultAuth::AppRole(approle) = &config.auth;
         Ok(Self {
             calls: Calls::new(config, http)?,
-            identity: Identity::new(approle),
+            identity: Identity::new(approle, spent),
             mount: config.secret.mount.as_str().to_owned(),
             path: config.secret.path.as_str().to_owned(),
             token: RwLock::new(None),

@@ -19,7 +19,7 @@ async fn issuer(answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> (Ser
 }
 
 fn bundle(tenant: &str) -> Bundle {
-    let fields = json!({ "tenant": tenant, "id": APPLICATION, "secret": "p&ss=w%rd ü" });
+    let fields = json!({ "tenant": tenant, "id": APPLICATION, "secret": "p&ss=w%rd ü\n" });
     Bundle::new(1, "secret/a".to_owned(), serde_json::from_value(fields).unwrap())
 }
 
@@ -43,6 +43,7 @@ async fn a_token_comes_with_the_life_that_the_issuer_gave_it() {
     form.sort();
     let expected = [
         ("client_id", APPLICATION),
+        // Without the line end that Vault's field has.
         ("client_secret", "p&ss=w%rd ü"),
         ("grant_type", "client_credentials"),
         ("scope", "api://snowflake/.default"),

@@ -16,6 +16,7 @@ use super::{
         secret::Secret,
     },
     calls::{Auth, Calls},
+    spent::SpentRecord,
 };
 use crate::config::AppRole;
 
@@ -29,6 +30,7 @@ pub(super) struct Identity {
     wrapped: bool,
     /// The `secret_id` that was unwrapped: a wrapping token works once, so logging in again needs it.
     unwrapped: Mutex<Option<Secret>>,
+    spent: SpentRecord,
 }
 
 /// What tells one delivery of the `secret_id`'s file from the next.
@@ -40,13 +42,15 @@ pub(super) struct Delivery {
 }
 
 impl Identity {
-    pub(super) fn new(config: &AppRole) -> Self {
+    /// `spent` is where it is noted which wrapping token was unwrapped.
+    pub(super) fn new(config: &AppRole, spent: PathBuf) -> Self {
         Self {
             mount: config.mount.as_str().to_owned(),
             role_id_file: config.role_id_file.clone(),
             secret_id_file: config.secret_id_file.clone(),
             wrapped: config.wrapped,
             unwrapped: Mutex::new(None),
+            spent: SpentRecord::at(spent),
         }
     }
 
@@ -83,6 +87,7 @@ impl Identity {
 
     async fn unwrap(&self, calls: &Calls) -> Result<Secret, UpstreamError> {
         let wrapping = read(&self.secret_id_file, "wrapping token")?;
+        self.spent.refuse_own(&wrapping)?;
         let origin = calls.wrapped_by(&wrapping).await?;
         if !made_by_secret_id(&self.mount, &origin) {
             return Err(UpstreamError::new(
@@ -94,6 +99,7 @@ impl Identity {
             ));
         }
         let secret_id = calls.unwrap_secret_id(&wrapping).await?;
+        self.spent.note(&wrapping);
         tracing::warn!(
             "the secret_id was unwrapped and is kept in memory only: a restart of the broker needs a new wrapped one"
         );

@@ -30,9 +30,9 @@ pub(super) fn spent(attempted: &str, error: UpstreamError) -> UpstreamError {
         ErrorClass::Intercepted,
         attempted,
         "the wrapping token was used before or has lapsed",
-        "if this broker was only restarted, its own start before used it: deliver a new wrapped secret_id and start \
-         again. Otherwise treat the secret_id as stolen: destroy it by its accessor, find out who read the file, \
-         and deliver a new wrapped one",
+        "this broker did not use it, as far as it can know (its note of that does not outlive a pod or a reboot): \
+         treat the secret_id as stolen, destroy it by its accessor, find out who read the file, and deliver a new \
+         wrapped one",
     )
     .with_code(error.code().unwrap_or("unknown"))
 }

@@ -42,7 +42,8 @@ async fn bench(wrapped: bool, answer: impl Fn(&Seen) -> Reply + Send + Sync + 's
     .unwrap();
     let board = Arc::new(Board::default());
     let (events, told) = crate::events::channel();
-    let vault = Arc::new(Vault::new(&config, Arc::clone(&board), events).unwrap());
+    let spent = folder.path().join("unwrapped");
+    let vault = Arc::new(Vault::new(&config, spent, Arc::clone(&board), events).unwrap());
     Bench { server, folder, vault, board, told }
 }
 

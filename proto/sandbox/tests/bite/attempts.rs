@@ -22,6 +22,9 @@ use nix::errno::Errno;
 pub(crate) const BROKER: &str = include_str!("../../../../deploy/seccomp/broker.json");
 pub(crate) const LOADER: &str = include_str!("../../../../deploy/seccomp/loader.json");
 
+/// What lies on a secret page and on an ordinary one.
+const MARKER: [u8; 32] = *b"a marker that nobody else writes";
+
 /// `WHO ATTEMPT ARGUMENT...`.
 pub(crate) fn run(words: &[String]) {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -68,12 +71,52 @@ pub(crate) fn run(words: &[String]) {
             assert_eq!(threads.into_iter().map(|thread| thread.join().unwrap()).sum::<i32>(), 3);
             tell(Ok(()));
         }
+        "hold" => {
+            let ordinary = MARKER.to_vec();
+            let secret = Locked::copy(&ordinary).unwrap();
+            println!("ready {} {}", secret.bytes().as_ptr() as usize, ordinary.as_ptr() as usize);
+            std::thread::sleep(Duration::from_secs(60));
+            assert_eq!(secret.bytes(), ordinary);
+        }
+        "look" => look(arguments[0].parse().unwrap(), arguments[1].parse().unwrap()),
         "wait" => {
             println!("ready");
             std::thread::sleep(Duration::from_secs(60));
         }
         other => panic!("no attempt is called {other}"),
     }
+}
+
+/// Every way into another process that Linux has, each with what came of it; a way counts only when it shows the marker.
+fn look(pid: i32, address: usize) {
+    let shown = |bytes: &[u8]| if bytes == MARKER { "ok" } else { "other bytes" }.to_owned();
+    let failed = |error: io::Error| format!("{:?}", Errno::from_raw(error.raw_os_error().unwrap_or(0)));
+    let of = |result: i64| if result < 0 { failed(io::Error::last_os_error()) } else { "ok".to_owned() };
+    let mut buffer = MARKER.map(|_| 0);
+    let remote = nix::sys::uio::RemoteIoVec { base: address, len: MARKER.len() };
+    let read = nix::sys::uio::process_vm_readv(
+        nix::unistd::Pid::from_raw(pid),
+        &mut [io::IoSliceMut::new(&mut buffer)],
+        &[remote],
+    );
+    let vm = read.map_or_else(|errno| format!("{errno:?}"), |_| shown(&buffer));
+    let mut buffer = MARKER.map(|_| 0);
+    let mem = fs::File::open(format!("/proc/{pid}/mem"))
+        .and_then(|mem| std::os::unix::fs::FileExt::read_exact_at(&mem, &mut buffer, address as u64));
+    let mem = mem.map_or_else(failed, |()| shown(&buffer));
+    let file = |name: &str| fs::read(format!("/proc/{pid}/{name}")).map_or_else(failed, |_| "ok".to_owned());
+    let fd = fs::read_dir(format!("/proc/{pid}/fd")).map_or_else(failed, |_| "ok".to_owned());
+    // SAFETY: neither call touches memory of this process; it ends right after, and what it has traced is let go.
+    let (trace, steal) = unsafe {
+        let trace = of(libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0));
+        let handle = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        (trace, of(libc::syscall(libc::SYS_pidfd_getfd, handle, 0, 0)))
+    };
+    println!(
+        "vm_readv={vm} mem={mem} maps={} environ={} fd={fd} ptrace={trace} pidfd_getfd={steal}",
+        file("maps"),
+        file("environ")
+    );
 }
 
 /// Enters as `begin` and `confine` do, and prints the report or the error.

@@ -9,6 +9,7 @@ use std::{
         unix::{
             fs::PermissionsExt as _,
             net::{SocketAddr, UnixListener},
+            process::CommandExt as _,
         },
     },
     process::{Child, Stdio},
@@ -18,7 +19,7 @@ use keyferry_sandbox::outside;
 use libtest_mimic::Trial;
 
 use crate::{
-    child::{As, UID, attempt, tried},
+    child::{As, Said, UID, attempt, tried},
     root_test, test,
 };
 
@@ -30,6 +31,8 @@ pub(crate) fn trials(trials: &mut Vec<Trial>) {
     trials.push(test("an_abstract_socket_of_somebody_else_cannot_be_reached", abstract_sockets));
     trials.push(test("a_process_outside_cannot_be_signalled", signals));
     trials.push(root_test("a_process_of_the_same_uid_cannot_look_inside", dumpable));
+    trials.push(root_test("the_loaders_user_finds_no_way_into_the_broker", inside));
+    trials.push(root_test("not_even_root_reads_a_secret_page", pages));
     trials.push(root_test("from_outside_every_control_is_seen_and_none_without_them", seen));
     trials.push(test("many_secrets_find_room_behind_the_filter", || {
         assert_eq!(tried(As::Broker, &["secrets"]).text, "ok");
@@ -121,6 +124,51 @@ fn dumpable() {
         end(child);
         assert_eq!(found.text, wanted, "{who:?}");
     }
+}
+
+/// A child with the same marker on a secret page and on an ordinary one, and where both are.
+fn holding(who: As) -> (Child, [String; 2]) {
+    let mut child = attempt(who, &["hold"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words[0], "ready");
+    (child, [words[1].to_owned(), words[2].to_owned()])
+}
+
+/// What a process of this uid gets to see of another's memory at an address.
+fn look(uid: u32, pid: u32, address: &str) -> String {
+    let mut command = attempt(As::Nobody, &["look", &pid.to_string(), address]);
+    let said: Said = command.uid(uid).gid(uid).output().unwrap().into();
+    assert_eq!(said.code, Some(0), "{said:?}");
+    said.text
+}
+
+fn inside() {
+    const ALL: [&str; 7] = ["vm_readv", "mem", "maps", "environ", "fd", "ptrace", "pidfd_getfd"];
+    // The control: root's way into a process without any of this is open.
+    let (child, [_, ordinary]) = holding(As::Nobody);
+    let open = look(0, child.id(), &ordinary);
+    end(child);
+    assert!(ALL.iter().all(|way| open.contains(&format!("{way}=ok"))), "{open}");
+    // The loader's user, the broker's own, and a stranger.
+    for uid in [UID + 1, UID, 65_533] {
+        let (child, [_, ordinary]) = holding(As::Broker);
+        let found = look(uid, child.id(), &ordinary);
+        end(child);
+        for way in ALL {
+            let refused = ["EPERM", "EACCES"].iter().any(|errno| found.contains(&format!("{way}={errno}")));
+            assert!(refused, "{way} as uid {uid}: {found}");
+        }
+    }
+}
+
+fn pages() {
+    let (child, [secret, ordinary]) = holding(As::Broker);
+    let (hidden, open) = (look(0, child.id(), &secret), look(0, child.id(), &ordinary));
+    end(child);
+    assert!(open.contains("vm_readv=ok mem=ok"), "the control: {open}");
+    assert!(hidden.contains("vm_readv=EFAULT mem=EIO"), "{hidden}");
 }
 
 fn seen() {
