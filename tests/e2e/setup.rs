@@ -26,6 +26,7 @@ const SQL_SERVER: &str = include_str!("../../deploy/sqlserver/setup.sql");
 pub(crate) fn trials(trials: &mut Vec<Trial>) {
     trials.push(test("setup_every_configuration_in_deploy_is_read_and_fits_its_neighbour", configurations));
     trials.push(test("setup_of_sql_server_lets_the_loader_read_and_no_more", sql_server));
+    trials.push(test("policy_is_explained_with_an_exit_code", explained));
     trials.push(test("setup_health_is_an_exit_code_and_a_served_log_verifies", health_and_audit));
 }
 
@@ -187,6 +188,34 @@ async fn health_and_audit() -> Result<()> {
     let known = whole.len().to_string();
     let verify = [&verify[..], &["--at-least", known.as_str()]].concat();
     expect(&ask(world, &verify).await?, 65, &["B606", "are known to have been written"])?;
+    stage.end(None).await
+}
+
+/// The broker's own configuration, asked as an operator would before a pipeline is added.
+async fn explained() -> Result<()> {
+    let stage = Stage::new().await?;
+    let world = &stage.world;
+    let config = ordinary().write(world)?.display().to_string();
+    let caller = format!("uid={},gid={}", world.users.loader.uid, world.users.loader.gid);
+    let explain = |more: &[&str]| {
+        let all = [&["policy", "explain", "--config", &config, "--caller"], more].concat();
+        all.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let asked = async |more: &[&str]| -> Result<Ended> {
+        let arguments = explain(more);
+        ask(world, &arguments.iter().map(String::as_str).collect::<Vec<_>>()).await
+    };
+    expect(
+        &asked(&[&caller, "--grant", "analytics"]).await?,
+        0,
+        &["allowed  analytics as session", "role "],
+    )?;
+    let nobody = asked(&["uid=4711", "--grant", "analytics"]).await?;
+    expect(&nobody, 77, &["denied   analytics as session", "it wants uid"])?;
+    let json = asked(&[&caller, "--output", "json"]).await?;
+    let found: serde_json::Value = serde_json::from_str(&json.stdout)?;
+    ensure!(found["allowed"] == true && found["decisions"][0]["because"].is_string(), "{found:#}");
+    expect(&asked(&["me"]).await?, 2, &["a caller reads `uid=10002`"])?;
     stage.end(None).await
 }
 
