@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The pod of deploy/kubernetes/podman with the images of `make images`, the stand-ins outside of it: the job runs to its end, a
-# compromised loader attacks from inside, the broker drains. Needs root.
+# The pods of deploy/kubernetes/podman and deploy/kubernetes/base with the images of `make images`, the stand-ins outside of them:
+# the job runs to its end, a compromised loader attacks from inside, the broker drains. Needs root.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=tests/judges/lib.sh
@@ -12,6 +12,8 @@ if [ "$(id -u)" != 0 ]; then
     echo "pod-test: it makes users' folders and a tmpfs; run it as root (sudo make pod-test)" >&2
     exit 1
 fi
+packages python3-venv openssl
+venv pod tests/setup/pod/requirements.txt
 engine_ready
 for name in broker loader; do
     podman image exists "localhost/keyferry/$name:0.1.0" || { echo "pod-test: no image of the $name yet; run \`make images\` first" >&2; exit 1; }

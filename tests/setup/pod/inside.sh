@@ -86,39 +86,6 @@ fi
 echo "it ended with 0; its last word: $(grep -o '"message":"[^"]*"' "$work/broker.log" | tail -n 1)"
 podman pod rm --force keyferry >/dev/null
 
-step "attacks from inside the loader's container"
-install -d -m 0755 "$work/probe"
-install -m 0755 target/debug/probe "$work/probe/probe"
-ports=$(grep -oE '127\.0\.0\.1:[0-9]+' "$work/broker.yaml" "$WORLD/krb5.conf" | grep -oE '[0-9]+$' | sort -u | grep -v '^0$' | paste -sd,)
-python3 - "$pod" "$work/attack.yaml" "$PWD/$work/probe" "$ports" <<'PY'
-import sys
-
-pod, attack, folder, ports = sys.argv[1:]
-head, loader = open(pod).read().split("    - name: loader\n", 1)
-loader = loader.replace("      args: [run, /etc/keyferry/pipeline.yaml]\n",
-                        "      command: [/attack/probe]\n"
-                        f"      env: [{{ name: PROBE_BROKER_PORTS, value: \"{ports}\" }}]\n", 1)
-loader = loader.replace("      volumeMounts:\n", "      volumeMounts:\n        - { name: attack, mountPath: /attack, readOnly: true }\n", 1)
-loader += f"    - {{ name: attack, hostPath: {{ path: {folder}, type: Directory }} }}\n"
-open(attack, "w").write(head + "    - name: loader\n" + loader)
-PY
-rm -f "$place/private/"* "$place/socket/"* 2>/dev/null || true
-start "$work/attack.yaml"
-if ! timeout 180 podman wait keyferry-loader >/dev/null; then
-    podman logs keyferry-loader || true
-    podman logs keyferry-broker 2>&1 | tail -n 20 || true
-    podman ps --all || true
-    echo "pod-test: the attacks did not end" >&2
-    exit 1
-fi
-podman logs keyferry-loader 2>&1 | tee "$work/attacks.md"
-if [ "$(code loader)" != 0 ] || grep -q MISSED "$work/attacks.md" || [ "$(wc -l <"$work/attacks.md")" -lt 20 ]; then
-    echo "pod-test: an attack was not refused, or not tried" >&2
-    exit 1
-fi
-if [ "$(podman inspect --format '{{.State.Running}}' keyferry-broker)" != true ]; then
-    echo "pod-test: the broker did not live through the attacks" >&2
-    exit 1
-fi
-echo
-echo "pod-test: the job ran, $(($(wc -l <"$work/attacks.md") - 2)) attacks were refused, the broker served on and drained"
+clean
+export work
+tests/setup/pod/base.sh
