@@ -1,5 +1,5 @@
 -- Snowflake for one loader. Run as ACCOUNTADMIN (security integration, network policy, users, roles), with the variables
--- &tenant_id, &client_id and &allowed_ips replaced. Every statement may run again.
+-- &tenant_id, &client_id, &resource_id (entra/setup.sh prints them) and &allowed_ips replaced. Every statement may run again.
 CREATE DATABASE IF NOT EXISTS RAW_ZONE;
 CREATE SCHEMA IF NOT EXISTS RAW_ZONE.SALES;
 CREATE WAREHOUSE IF NOT EXISTS LOAD_WH WAREHOUSE_SIZE = 'XSMALL' AUTO_SUSPEND = 60 AUTO_RESUME = TRUE INITIALLY_SUSPENDED = TRUE;
@@ -12,7 +12,7 @@ CREATE SECURITY INTEGRATION IF NOT EXISTS KEYFERRY_ENTRA
   EXTERNAL_OAUTH_TYPE = AZURE
   EXTERNAL_OAUTH_ISSUER = 'https://sts.windows.net/&tenant_id/'
   EXTERNAL_OAUTH_JWS_KEYS_URL = 'https://login.microsoftonline.com/&tenant_id/discovery/v2.0/keys'
-  EXTERNAL_OAUTH_AUDIENCE_LIST = ('api://snowflake')
+  EXTERNAL_OAUTH_AUDIENCE_LIST = ('api://&resource_id')
   EXTERNAL_OAUTH_TOKEN_USER_MAPPING_CLAIM = 'appid'
   EXTERNAL_OAUTH_SNOWFLAKE_USER_MAPPING_ATTRIBUTE = 'LOGIN_NAME'
   EXTERNAL_OAUTH_ANY_ROLE_MODE = 'ENABLE';

@@ -13,7 +13,4 @@ GRANT VIEW DATABASE STATE TO [$(Login)];
 -- Each chunk is one SNAPSHOT transaction: readers wait for nobody, and nobody for them. Versions go to tempdb.
 ALTER DATABASE [$(Database)] SET ALLOW_SNAPSHOT_ISOLATION ON;
 
--- For loads of changes, beside the tables' own ALTER TABLE … ENABLE CHANGE_TRACKING: keep what is older than the longest
--- pause between two runs.
-ALTER DATABASE [$(Database)] SET CHANGE_TRACKING = ON (CHANGE_RETENTION = 7 DAYS, AUTO_CLEANUP = ON);
-GRANT VIEW CHANGE TRACKING ON SCHEMA::[$(Schema)] TO [$(Login)];
+-- Change tracking is not used: `mode: full` is the only mode that there is.

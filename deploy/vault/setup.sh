@@ -27,16 +27,17 @@ vault write auth/approle/role/keyferry-broker \
     secret_id_num_uses=0
 
 # What the broker needs, in one secret. A new version is taken up by the running broker. client-secret, keytab.b64 and
-# audit.key are files of yours; delete them afterwards.
+# audit.key are files of yours; delete them afterwards. Vault stores a file as it is: an editor's newline at its end would
+# be part of the value, and so it is left out. (printf is the shell's own: no value is in an argument.)
 if [ "${1:-}" = --secret ]; then
     vault kv put -mount=secret pipelines/mssql_to_snowflake \
         mssql_spn="svc_loader@${REALM:?the Kerberos realm}" \
-        keytab_base64=@keytab.b64 \
+        keytab_base64=@<(printf %s "$(<keytab.b64)") \
         mssql_server_fqdn="${SQL_HOST:?the name of the SQL Server}" \
         sf_user="${SNOWFLAKE_USER:?the login name of the Snowflake user}" \
         tenant_id="${TENANT_ID:?the tenant of Entra}" \
         client_id="${CLIENT_ID:?the id of the application}" \
-        client_secret=@client-secret \
+        client_secret=@<(printf %s "$(<client-secret)") \
         audit_signing_key=@audit.key
 fi
 

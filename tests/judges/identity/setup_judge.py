@@ -38,7 +38,8 @@ def run():
         for name in ("setup.sh", "loader-policy.hcl", "deliver-policy.hcl"):
             (folder / name).write_text((ROOT / "deploy/vault" / name).read_text())
         for name in ("keytab.b64", "client-secret", "audit.key"):
-            (folder / name).write_text(f"content of {name}")
+            # As an editor or `command >file` leaves it: with a newline, which Vault would store.
+            (folder / name).write_text(f"content of {name}\n")
         tools = pathlib.Path(__file__).parent / "bin"
         given = {"REALM": "CORP.EXAMPLE.COM", "SQL_HOST": "sql01.corp.example.com", "SNOWFLAKE_USER": "SVC_LOADER",
                  "TENANT_ID": "t", "CLIENT_ID": "c", "PATH": f"{tools}:{pathlib.Path(os.sys.executable).parent}:{os.environ['PATH']}"}
@@ -56,8 +57,10 @@ role_id = said.split("role_id: ")[1].split()[0]
 attempt("role", "lives and policies are those of the file", lambda: (
     {k: root.auth.approle.read_role("keyferry-broker")["data"][k] for k in ("token_policies", "token_ttl", "token_max_ttl", "secret_id_ttl")},
     {"token_policies": ["keyferry-broker"], "token_ttl": 3600, "token_max_ttl": 86400, "secret_id_ttl": 7776000}))
-attempt("secret", "every field of broker.yaml is there, files by their content", lambda: (
-    root.secrets.kv.v2.read_secret_version(PATH, raise_on_deleted_version=True)["data"]["data"]["keytab_base64"], "content of keytab.b64"))
+attempt("secret", "files by their content, without a newline at the end; the key's PEM as it is", lambda: (
+    {name: value for name, value in root.secrets.kv.v2.read_secret_version(PATH, raise_on_deleted_version=True)["data"]["data"].items()
+     if value.startswith("content of")},
+    {"keytab_base64": "content of keytab.b64", "client_secret": "content of client-secret", "audit_signing_key": "content of audit.key\n"}))
 
 deliverer = root.auth.token.create(policies=["keyferry-deliver"], ttl="10m")["auth"]["client_token"]
 attempt("deliverer", "reads the role_id", lambda: (client(deliverer).auth.approle.read_role_id("keyferry-broker")["data"]["role_id"], role_id))

@@ -178,14 +178,24 @@ pub(super) async fn start_snowflake(
 fn set_up(key: &str) -> Result<String> {
     let line = SNOWFLAKE_SETUP.lines().find_map(|line| line.trim().strip_prefix(key));
     let value = line.and_then(|rest| rest.split('\'').nth(1));
-    value.map(str::to_owned).with_context(|| format!("{key} is not in deploy/snowflake/setup.sql"))
+    value.map(with_variables).with_context(|| format!("{key} is not in deploy/snowflake/setup.sql"))
+}
+
+/// A text of a set-up file with its variables replaced.
+fn with_variables(text: &str) -> String {
+    [
+        ("&tenant_id", TENANT),
+        ("&client_id", LOADER_APP),
+        ("&resource_id", "snowflake"),
+        ("&allowed_ips", "'127.0.0.1/32'"),
+    ]
+    .iter()
+    .fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
 }
 
 /// The statements of a set-up file, with its variables replaced.
 fn statements_of(file: &str) -> Vec<String> {
-    let file = [("&tenant_id", TENANT), ("&client_id", LOADER_APP), ("&allowed_ips", "'127.0.0.1/32'")]
-        .iter()
-        .fold(file.to_owned(), |file, (name, value)| file.replace(name, value));
+    let file = with_variables(file);
     let commentless: Vec<&str> = file.lines().filter(|line| !line.starts_with("--")).collect();
     let commentless = commentless.join("\n");
     commentless.split(';').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect()
