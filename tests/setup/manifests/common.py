@@ -9,6 +9,8 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 DEPLOY = ROOT / "deploy"
 BROKER, LOADER, GROUP = 10001, 10002, 10000
+# Where metrics are served where something outside is to scrape them.
+METRICS = 8080
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import yaml
 
-from common import GROUP, Check
+from common import GROUP, METRICS, Check
 from pods import mounts, named, pods, rendered, remount
 
 BROKER_PATHS = [
@@ -51,6 +51,14 @@ def fits(documents):
         limit = loader["resources"]["limits"]["memory"]
         if int(limit.removesuffix("Mi")) < pipeline["limits"]["memory_mib"] + BESIDE:
             yield f"pipeline.yaml: memory_mib {pipeline['limits']['memory_mib']} does not fit the limit {limit}"
+        if (broker.get("admin") or {}).get("listen") not in (f"0.0.0.0:{METRICS}", f"[::]:{METRICS}"):
+            yield "broker.yaml: nothing outside the pod can scrape admin.listen"
+        if [port["containerPort"] for port in container.get("ports", [])] != [METRICS]:
+            yield "the broker's port for Prometheus is not named"
+        if not broker["audit"].get("signing_key"):
+            yield "broker.yaml: the audit log is not signed"
+        if broker["audit"].get("copy") != "stdout":
+            yield "broker.yaml: the audit log ends with the pod (copy: stdout)"
         command = container["startupProbe"]["exec"]["command"]
         if command[-1] != container["args"][-1]:
             yield "the startup probe reads another configuration"
@@ -72,6 +80,10 @@ CHECKS = [
         ("a token elsewhere", remount("loader", "caller-token", mountPath="/run/token"), "service_account_token"),
         ("another account", config("broker.yaml", "keyferry/keyferry-loader", "keyferry/default"), "policy names"),
         ("another uid", config("pipeline.yaml", "server_uid: 10001", "server_uid: 10002"), "server_uid"),
+        ("metrics for nobody", config("broker.yaml", "0.0.0.0:8080", "127.0.0.1:8080"), "scrape"),
+        ("no port", lambda d: named(next(pods(d))[1], "broker")["ports"].clear(), "not named"),
+        ("an unsigned log", config("broker.yaml", ", signing_key: audit_signing_key", ""), "not signed"),
+        ("a log that ends with the pod", config("broker.yaml", ", copy: stdout", ""), "ends with the pod"),
         ("more memory than there is", config("pipeline.yaml", "memory_mib: 512", "memory_mib: 2048"), "does not fit"),
     ]),
 ]

@@ -3,15 +3,21 @@
 import itertools
 import pathlib
 import re
+import subprocess
 
 import kubernetes_validate
 import yaml
 
-from common import BROKER, DEPLOY, GROUP, LOADER, ROOT, Check, read
+from common import BROKER, DEPLOY, GROUP, LOADER, METRICS, ROOT, Check, read
 
 # Native sidecars are on by default since 1.29.
 SCHEMAS = pathlib.Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema"
 VERSIONS = [f"1.{minor}.0" for minor in range(29, 60) if (SCHEMAS / f"v1.{minor}.0-local-strict").is_dir()]
+
+
+PORTS = {("UDP", 53), ("TCP", 53), ("TCP", 88), ("TCP", 443), ("TCP", 1433), ("TCP", 8200)}
+KEYS = "keyferry-cluster-keys"
+POD = ["spec", "jobTemplate", "spec", "template"]
 
 
 def rendered(folder):
@@ -21,7 +27,12 @@ def rendered(folder):
 
 
 def pods(documents):
-    """(kind, pod spec) of everything that makes pods."""
+    """(document, pod spec) of what makes pods with broker and loader."""
+    return (item for item in every_pod(documents) if named(item[1], "loader"))
+
+
+def every_pod(documents):
+    """(document, pod spec) of everything that makes pods."""
     for document in documents:
         spec = document.get("spec", {})
         if document["kind"] == "Pod":
@@ -54,7 +65,7 @@ def schema(documents):
 
 def restricted(documents):
     """Pod Security's level `restricted`, and a little more."""
-    for document, spec in pods(documents):
+    for document, spec in every_pod(documents):
         pod = spec.get("securityContext", {})
         if pod.get("seccompProfile", {}).get("type") != "RuntimeDefault":
             yield "the pod's seccompProfile is not RuntimeDefault"
@@ -78,7 +89,7 @@ def restricted(documents):
         allowed = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
         if document["kind"] == "Pod":
             allowed.add("hostPath")  # podman; its file says why
-        for volume in spec["volumes"]:
+        for volume in spec.get("volumes", []):
             kinds = set(volume) - {"name"}
             if not kinds <= allowed or len(kinds) != 1:
                 yield f"volume {volume['name']}: {sorted(kinds)} is not allowed"
@@ -101,6 +112,8 @@ def boundary(documents):
         pod = spec["securityContext"]
         if pod.get("supplementalGroups" if on_podman else "fsGroup") not in (GROUP, [GROUP]):
             yield "the group keyferry is not shared"
+        if not on_podman and pod.get("fsGroupChangePolicy") != "OnRootMismatch":
+            yield "fsGroupChangePolicy: the kubelet would let the group write the audit log at each mount of a persistent volume"
         if not on_podman and [c["name"] for c in spec["initContainers"]] != ["socket-folder", "broker"]:
             yield "the init containers are not socket-folder, then broker"
         if not on_podman and broker.get("restartPolicy") != "Always":
@@ -138,7 +151,7 @@ def secrets(documents):
             yield "a Secret is in the manifests"
         if words.search(yaml.safe_dump(document)):
             yield f"{document['kind']} {document['metadata']['name']} looks as if it held a secret"
-    for _, spec in pods(documents):
+    for _, spec in every_pod(documents):
         for container in containers(spec):
             if container.get("envFrom") or any("valueFrom" in env for env in container.get("env", [])):
                 yield f"{container['name']}: something comes by the environment from elsewhere"
@@ -149,7 +162,7 @@ def secrets(documents):
 
 def pinned(documents):
     version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
-    for _, spec in pods(documents):
+    for _, spec in every_pod(documents):
         for container in containers(spec):
             image = container["image"]
             if not re.search(r"@sha256:[0-9a-f]{64}$", image) and not image.endswith(f":{version}"):
@@ -161,7 +174,8 @@ def jobs(documents):
         if document["kind"] == "CronJob":
             if document["spec"].get("concurrencyPolicy") != "Forbid":
                 yield "two runs of the CronJob may overlap"
-            yield from job(document["spec"]["jobTemplate"]["spec"])
+            if any(pods([document])):
+                yield from job(document["spec"]["jobTemplate"]["spec"])
         elif document["kind"] == "Job":
             yield from job(document["spec"])
         elif document["kind"] == "NetworkPolicy":
@@ -170,9 +184,15 @@ def jobs(documents):
             for rule in document["spec"].get("egress") or [{}]:
                 if not rule.get("ports"):
                     yield "the network policy lets every port out"
-            ports = {p["port"] for rule in document["spec"].get("egress", []) for p in rule.get("ports", [])}
-            if ports != {53, 88, 443, 1433, 8200}:
-                yield f"the network policy's ports are {sorted(ports)}; docs/network.md has others"
+            ports = {(p["protocol"], p["port"]) for rule in document["spec"].get("egress", []) for p in rule.get("ports", [])}
+            if document["metadata"]["name"] == "keyferry-loader":
+                if ports != PORTS:
+                    yield f"the network policy's ports are {sorted(ports)}; docs/network.md has others"
+                ways = [(sorted(way), rule.get("ports")) for rule in document["spec"].get("ingress", []) for way in rule.get("from", [{}])]
+                if ways != [(["namespaceSelector"], [{"protocol": "TCP", "port": METRICS}])]:
+                    yield f"the network policy lets in {ways}; wanted: Prometheus' namespace, to the metrics"
+            elif not ports <= {("TCP", 443), ("TCP", 6443)} or document["spec"].get("ingress"):
+                yield f"{document['metadata']['name']}: more than the API server is reached"
 
 
 def job(spec):
@@ -183,6 +203,52 @@ def job(spec):
         env = {e["name"]: e["value"] for e in named(spec["template"]["spec"], "loader").get("env", [])}
         if env.get("JOB_COMPLETION_COUNT") != str(spec["completions"]):
             yield f"JOB_COMPLETION_COUNT is {env.get('JOB_COMPLETION_COUNT')}, completions {spec['completions']}"
+
+
+def claims(documents):
+    """A persistent volume is claimed in the same place, for one pod."""
+    held = {d["metadata"]["name"]: d["spec"] for d in documents if d["kind"] == "PersistentVolumeClaim"}
+    for _, spec in pods(documents):
+        for volume in spec["volumes"]:
+            name = volume.get("persistentVolumeClaim", {}).get("claimName")
+            if name and name not in held:
+                yield f"volume {volume['name']}: nothing claims {name}"
+            elif name and held[name].get("accessModes") != ["ReadWriteOncePod"]:
+                yield f"{name}: two brokers could write one audit log"
+
+
+def keys_refreshed(documents):
+    """What writes the cluster's keys may do that and nothing else, and writes what the broker mounts."""
+    wanted = {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["keyferry-cluster-keys"], "verbs": ["get", "update"]}
+    jobs = [(d, s) for d, s in every_pod(documents) if s.get("serviceAccountName") == "keyferry-cluster-keys"]
+    for document in documents:
+        name = document["metadata"]["name"]
+        if document["kind"] in ("ClusterRole", "ClusterRoleBinding"):
+            yield f"{document['kind']} {name}: a right in the whole cluster"
+        if document["kind"] == "Role" and document["rules"] != [wanted]:
+            yield f"Role {name}: more than one ConfigMap, or more than get and update"
+        if document["kind"] == "RoleBinding":
+            subject = {"kind": "ServiceAccount", "name": "keyferry-cluster-keys", "namespace": document["metadata"]["namespace"]}
+            if document["subjects"] != [subject]:
+                yield f"RoleBinding {name}: it is given to {document['subjects']}"
+            if len(jobs) != 1:
+                yield f"{len(jobs)} CronJobs run as keyferry-cluster-keys"
+    mounted = {v["configMap"]["name"] for _, s in pods(documents) for v in s["volumes"] if v["name"] == "cluster-keys"}
+    for document, spec in jobs:
+        script = spec["containers"][0]["args"][0]
+        if not mounted or any(f"create configmap {name} " not in script for name in mounted):
+            yield f"{document['metadata']['name']}: it does not write {mounted}, which the broker mounts"
+        done = subprocess.run(["sh", "-n"], input=script, capture_output=True, text=True)
+        if done.returncode:
+            yield f"{document['metadata']['name']}: {done.stderr.strip()}"
+        labels = document["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
+        policies = [d["spec"]["podSelector"]["matchLabels"] for d in documents if d["kind"] == "NetworkPolicy"]
+        if not any(selector.items() <= labels.items() for selector in policies):
+            yield f"{document['metadata']['name']}: no network policy bounds it"
+
+
+def corporate(folder):
+    return [item for item in rendered(folder) if item[0] == "example-corp"]
 
 
 def sharded(folder):
@@ -200,6 +266,18 @@ def copied(_):
     krb5 = (DEPLOY / "krb5/krb5.conf").read_text()
     others = [path for path in DEPLOY.rglob("krb5.conf") if path.parent.name != "krb5"]
     yield "krb5.conf", {str(path.relative_to(DEPLOY)): (krb5, path.read_text()) for path in others}
+
+
+def every(name, path, value):
+    """Sets what lies at a path of the one document of this kind and name."""
+
+    def apply(documents):
+        place = next(d for d in documents if (d["kind"], d["metadata"]["name"]) == name)
+        for part in path[:-1]:
+            place = place[part]
+        place[path[-1]] = value
+
+    return apply
 
 
 def change(path, value):
@@ -277,6 +355,7 @@ CHECKS = [
         ("another audience", volume("caller-token", {"projected": {"sources": [
             {"serviceAccountToken": {"audience": "vault", "expirationSeconds": 600, "path": "token"}}]}}), "audience"),
         ("broker before the folder", lambda d: next(pods(d))[1]["initContainers"].reverse(), "socket-folder, then broker"),
+        ("ownership at each mount", change(["securityContext", "fsGroupChangePolicy"], "Always"), "fsGroupChangePolicy"),
         ("no shared group", change(["securityContext", "fsGroup"], None), "group keyferry"),
     ]),
     Check("no secret in a manifest", rendered, secrets, [
@@ -294,8 +373,27 @@ CHECKS = [
         ("another count", change(["@loader", "env"], [{"name": "JOB_COMPLETION_COUNT", "value": "5"}]), "JOB_COMPLETION_COUNT"),
         ("no failure policy", kind("Job", ["spec", "podFailurePolicy"], {}), "tried again"),
         ("a door for every port", kind("NetworkPolicy", ["spec", "egress"], [{}]), "every port"),
+        ("Kerberos over UDP", lambda d: next(x for x in d if x["kind"] == "NetworkPolicy")["spec"]["egress"][1]["ports"].append(
+            {"protocol": "UDP", "port": 88}), "has others"),
+        ("a door for everybody", kind("NetworkPolicy", ["spec", "ingress"], [{"ports": [{"protocol": "TCP", "port": METRICS}]}]), "lets in"),
+        ("nobody can scrape", kind("NetworkPolicy", ["spec", "ingress"], []), "lets in"),
         ("no ingress rule", kind("NetworkPolicy", ["spec", "policyTypes"], ["Egress"]), "both directions"),
-        ("overlap", lambda d: d.append({"kind": "CronJob", "spec": {"jobTemplate": {"spec": {}}}}), "overlap"),
+        ("overlap", lambda d: d.append({"kind": "CronJob", "spec": {"jobTemplate": {"spec": {"template": {"spec": {"containers": []}}}}}}), "overlap"),
+    ]),
+    Check("volumes that stay", corporate, claims, [
+        ("no claim", lambda d: d.remove(next(x for x in d if x["kind"] == "PersistentVolumeClaim")), "nothing claims"),
+        ("many pods", every(("PersistentVolumeClaim", "keyferry-audit"), ["spec", "accessModes"], ["ReadWriteMany"]), "two brokers"),
+    ]),
+    Check("the cluster's keys", corporate, keys_refreshed, [
+        ("every ConfigMap", every(("Role", KEYS), ["rules", 0, "resourceNames"], []), "more than one"),
+        ("another verb", every(("Role", KEYS), ["rules", 0, "verbs"], ["get", "update", "delete"]), "more than one"),
+        ("the loader's account", every(("RoleBinding", KEYS), ["subjects", 0, "name"], "keyferry-loader"), "it is given to"),
+        ("another namespace", every(("RoleBinding", KEYS), ["subjects", 0, "namespace"], "keyferry"), "it is given to"),
+        ("another account", every(("CronJob", KEYS), [*POD, "spec", "serviceAccountName"], "default"), "0 CronJobs"),
+        ("another ConfigMap", every(("CronJob", KEYS), [*POD, "spec", "containers", 0, "args", 0], "kubectl create configmap keys "), "does not write"),
+        ("no shell script", every(("CronJob", KEYS), [*POD, "spec", "containers", 0, "args", 0], "case x in"), "sh"),
+        ("another label", every(("CronJob", KEYS), [*POD, "metadata", "labels"], {"app": "keys"}), "no network policy"),
+        ("the whole cluster", lambda d: d.append({"kind": "ClusterRole", "metadata": {"name": "x"}}), "whole cluster"),
     ]),
     Check("copies", copied, copies, [
         ("a copy that was changed", lambda pair: {name: (a, b + "#") for name, (a, b) in pair.items()}, "not the file"),
