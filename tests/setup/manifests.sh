@@ -31,5 +31,6 @@ for overlay in deploy/kubernetes/overlays/*/; do
     "$tools/kustomize" build "$overlay" >"$rendered/$(basename "$overlay").yaml"
 done
 cp deploy/kubernetes/podman/pod.yaml "$rendered/podman.yaml"
+cp deploy/kubernetes/audit-verify.yaml "$rendered/"
 find deploy tests/setup -name '*.sh' -print0 | xargs -0 shellcheck -x -S warning
 exec "$judges/venvs/manifests/bin/python" tests/setup/manifests/check.py "$rendered" "$@"

@@ -12,6 +12,7 @@ import compose_spec
 import yaml
 
 from common import BROKER, DEPLOY, GROUP, LOADER, Check
+from fits import BROKER_PATHS, LOADER_PATHS, at
 
 SYSTEMD = DEPLOY / "systemd"
 # 0 is a unit that can do nothing; systemd calls everything below 2 "OK".
@@ -141,6 +142,47 @@ def ecs_apart(document):
         yield "the loader's socket is not mounted read-only"
     if set(mounts["broker"]) & set(mounts["loader"]) != {"socket"}:
         yield "broker and loader share more than the socket"
+    # Docker unmounts a tmpfs volume when its last container ends.
+    delivers = by_name["secret-id"]
+    if {"containerName": "secret-id", "condition": "HEALTHY"} not in by_name["broker"]["dependsOn"] or not delivers.get("healthCheck"):
+        yield "the secret_id is on tmpfs that goes with the container that wrote it, before the broker has it"
+    made = (DEPLOY / "ecs/user-data.sh").read_text()
+    for volume in document["volumes"]:
+        place = volume.get("host", {}).get("sourcePath")
+        if place and not re.search(rf"^install -d .*{place}( |$)", made, re.M):
+            yield f"volume {volume['name']}: user-data.sh does not make {place}, and Docker would make it as root"
+
+
+def configurations(_):
+    """What each place's sample configuration says, and the folders that its two programs have there."""
+    services = yaml.safe_load((DEPLOY / "compose/production.yaml").read_text())["services"]
+    compose = {name: [v["target"] for v in s["volumes"]] + [t.split(":")[0] for t in s.get("tmpfs", [])] for name, s in services.items()}
+    task = json.loads((DEPLOY / "ecs/task-definition.json").read_text())["containerDefinitions"]
+    folders = {"compose": compose, "ecs": {c["name"]: [m["containerPath"] for m in c["mountPoints"]] for c in task}, "systemd": None}
+    for place, has in folders.items():
+        read = {name: yaml.safe_load((DEPLOY / place / f"{name}.yaml").read_text()) for name in ("broker", "pipeline")}
+        yield f"{place}/broker.yaml", {**read, "folders": has}
+
+
+def configured(document):
+    if not document["broker"]["audit"].get("signing_key"):
+        yield "broker.yaml: the audit log is not signed"
+    if document["folders"] is None:
+        return  # systemd: its unit makes the folders
+    for name, program, paths in (("broker", "broker", BROKER_PATHS), ("pipeline", "loader", LOADER_PATHS)):
+        for path in paths:
+            place = at(document[name], path)
+            if place and not any(f"{place}/".startswith(f"{folder}/") for folder in document["folders"][program]):
+                yield f"{name}.yaml: {'.'.join(path)} is {place}, which is on no volume of the {program}"
+
+
+def setting(*path, value):
+    def apply(document):
+        for part in path[:-1]:
+            document = document[part]
+        document[path[-1]] = value
+
+    return apply
 
 
 def text(old, new, name=None):
@@ -198,6 +240,14 @@ CHECKS = [
         ("a secret in the broker's environment", container("broker", "secrets", [{"name": "A", "valueFrom": "b"}]), "environment"),
         ("one user", container("loader", "user", "10001:10000"), "does not run as"),
         ("latest", container("loader", "image", "x/loader:latest"), "not pinned"),
+        ("a secret_id that goes before it is read", lambda d: d["containerDefinitions"][1].update(
+            dependsOn=[{"containerName": "secret-id", "condition": "SUCCESS"}]), "goes with the container"),
+        ("a folder that nobody makes", lambda d: d["volumes"].append({"name": "x", "host": {"sourcePath": "/var/lib/x"}}), "does not make /var/lib/x"),
         ("no mount read-only", lambda d: d["containerDefinitions"][2]["mountPoints"][0].update(readOnly=False), "read-only"),
+    ]),
+    Check("configuration fits the host", configurations, configured, [
+        ("an unsigned log", setting("broker", "audit", value={"path": "/var/log/keyferry/audit.log"}), "not signed"),
+        ("a log on no volume", setting("broker", "audit", "path", value="/var/lib/audit.log"), "audit.path"),
+        ("a spool on no volume", setting("pipeline", "limits", "spool_dir", value="/tmp"), "spool_dir"),
     ]),
 ]
