@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: help packages build demo test chaos memory bench reference lint manifests judges images pod-test redteam fmt clean
+.PHONY: help packages build demo test chaos memory bench reference lint manifests judges images pod-test host-test redteam fmt clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ manifests: ## Everything in deploy/ against what will read it: Kubernetes' schem
 
 pod-test: packages ## The pod with podman, stand-ins outside it: the job, the attacks from inside the loader's container, the drain (root; after `make images`)
 	@tests/setup/pod.sh
+
+host-test: packages ## deploy/systemd on a throw-away Debian with systemd in it: install, job by timer, attacks from inside the units, restarts, the stop (root)
+	@tests/setup/host.sh
 
 redteam: packages ## The tests of every row of SECURITY.md, as root; prints threat, control, outcome
 	@tests/setup/redteam.sh

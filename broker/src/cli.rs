@@ -45,6 +45,9 @@ pub(crate) enum Command {
         /// Ask again for so long before saying no
         #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
         wait: Duration,
+        /// The broker's process: do not wait on when it has ended
+        #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+        pid: Option<i32>,
     },
     /// Look at an audit log
     #[command(subcommand)]

@@ -181,9 +181,10 @@ pub fn of_run(error: &RunError) -> &'static Entry {
 pub fn of_probe(error: &ProbeError) -> &'static Entry {
     match error {
         ProbeError::NoPort => &NO_ADMIN_PORT,
-        ProbeError::Silent { .. } | ProbeError::NotServing { .. } | ProbeError::NoBroker { .. } => {
-            &NOT_SERVING
-        }
+        ProbeError::Silent { .. }
+        | ProbeError::NotServing { .. }
+        | ProbeError::NoBroker { .. }
+        | ProbeError::Ended { .. } => &NOT_SERVING,
     }
 }
 

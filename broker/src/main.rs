@@ -38,7 +38,7 @@ fn main() -> ExitCode {
             Command::Run { config } => run(&config),
             Command::Check { config, output } => run_check(&config, output),
             Command::Selfcheck { pid, output } => cli::selfcheck(pid, output),
-            Command::Health { config, wait } => run_health(&config, wait),
+            Command::Health { config, wait, pid } => run_health(&config, wait, pid),
             Command::Audit(AuditCommand::Verify { log, key, at_least, output }) => {
                 cli::audit::run(&log, key.as_deref(), at_least, output)
             }
@@ -79,8 +79,8 @@ fn run_check(file: &Path, output: Output) -> anyhow::Result<ExitCode> {
 }
 
 #[allow(clippy::print_stdout, reason = "the answer is what the command is for")]
-fn run_health(config: &Path, wait: Duration) -> anyhow::Result<ExitCode> {
-    println!("{}", probe(Config::load(config)?.admin.listen, wait)?);
+fn run_health(config: &Path, wait: Duration, pid: Option<i32>) -> anyhow::Result<ExitCode> {
+    println!("{}", probe(Config::load(config)?.admin.listen, wait, pid)?);
     Ok(ExitCode::SUCCESS)
 }
 

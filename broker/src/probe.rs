@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 use serde_json::Value;
 
 /// One answer is waited for so long.
@@ -44,13 +45,22 @@ pub enum ProbeError {
         /// Where it was asked.
         address: SocketAddr,
     },
+    /// It has ended, so nothing is left to wait for.
+    #[error("waited for {address}, and process {pid} has ended; its log says why")]
+    Ended {
+        /// Where it was asked.
+        address: SocketAddr,
+        /// The broker's process.
+        pid: i32,
+    },
     /// The configuration leaves the port to chance.
     #[error("`admin.listen` has port 0, which is another one at each start; choose a port")]
     NoPort,
 }
 
-/// Asks until the answer is yes or `wait` is over. Returns the broker's own word, `ok` or `degraded`.
-pub fn probe(listen: SocketAddr, wait: Duration) -> Result<String, ProbeError> {
+/// Asks until the answer is yes, `wait` is over or the process `pid` has ended. Returns the broker's own word, `ok` or
+/// `degraded`.
+pub fn probe(listen: SocketAddr, wait: Duration, pid: Option<i32>) -> Result<String, ProbeError> {
     if listen.port() == 0 {
         return Err(ProbeError::NoPort);
     }
@@ -58,10 +68,20 @@ pub fn probe(listen: SocketAddr, wait: Duration) -> Result<String, ProbeError> {
     let end = Instant::now() + wait;
     loop {
         match ask(address) {
-            Err(_) if Instant::now() < end => thread::sleep(PAUSE),
+            Err(_) if Instant::now() < end => {
+                if let Some(pid) = pid.filter(|pid| ended(*pid)) {
+                    return Err(ProbeError::Ended { address, pid });
+                }
+                thread::sleep(PAUSE);
+            }
             outcome => return outcome,
         }
     }
+}
+
+/// Asked by a signal that is none: `/proc` may be hidden.
+fn ended(pid: i32) -> bool {
+    kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH)
 }
 
 /// What listens on every address is asked on loopback.
@@ -132,12 +152,12 @@ mod tests {
     #[test]
     fn a_broker_that_serves_says_so_and_one_that_does_not_says_what_is_missing() {
         let ok = answers("HTTP/1.1 200 OK\r\n\r\n{\"status\": \"degraded\"}");
-        assert_eq!(probe(ok, Duration::ZERO).unwrap(), "degraded");
+        assert_eq!(probe(ok, Duration::ZERO, None).unwrap(), "degraded");
         let down = answers(
             "HTTP/1.1 503 X\r\n\r\n{\"status\": \"down\", \"audit_writable\": false, \"upstreams\": \
              [{\"name\": \"vault\", \"ok\": false}], \"grants\": [{\"name\": \"analytics\", \"serves\": false}]}",
         );
-        let error = probe(down, Duration::ZERO).unwrap_err().to_string();
+        let error = probe(down, Duration::ZERO, None).unwrap_err().to_string();
         for word in ["down", "grant analytics has no token", "vault failed last", "audit log"] {
             assert!(error.contains(word), "{error}");
         }
@@ -146,17 +166,29 @@ mod tests {
     #[test]
     fn nobody_no_broker_and_no_port_are_told_apart() {
         let gone = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        assert!(matches!(probe(gone, Duration::ZERO), Err(ProbeError::Silent { .. })));
+        assert!(matches!(probe(gone, Duration::ZERO, None), Err(ProbeError::Silent { .. })));
         let web = answers("HTTP/1.1 200 OK\r\n\r\n<html>");
-        assert!(matches!(probe(web, Duration::ZERO), Err(ProbeError::NoBroker { .. })));
+        assert!(matches!(probe(web, Duration::ZERO, None), Err(ProbeError::NoBroker { .. })));
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        assert!(matches!(probe(any, Duration::ZERO), Err(ProbeError::NoPort)));
+        assert!(matches!(probe(any, Duration::ZERO, None), Err(ProbeError::NoPort)));
+    }
+
+    #[test]
+    fn a_broker_that_has_ended_is_not_waited_for() {
+        let gone = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        child.wait().unwrap();
+        let error = probe(gone, Duration::from_hours(1), Some(pid)).unwrap_err();
+        assert!(matches!(error, ProbeError::Ended { .. }), "{error}");
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(matches!(probe(gone, Duration::from_millis(10), Some(own)), Err(ProbeError::Silent { .. })));
     }
 
     #[test]
     fn a_broker_that_listens_everywhere_is_asked_on_loopback_and_waited_for() {
         let ok = answers("HTTP/1.1 200 OK\r\n\r\n{\"status\": \"ok\"}");
         let everywhere = SocketAddr::from(([0, 0, 0, 0], ok.port()));
-        assert_eq!(probe(everywhere, Duration::from_secs(5)).unwrap(), "ok");
+        assert_eq!(probe(everywhere, Duration::from_secs(5), None).unwrap(), "ok");
     }
 }

@@ -55,12 +55,12 @@ def separate(files):
     for name, needed in ((B, "capset @chown"), (L, "capset")):
         if files[name].rfind(f"\nSystemCallFilter={needed}") < files[name].find("SystemCallFilter=~"):
             yield f"{name}: {needed} is denied"
-    for line in ("LoadCredentialEncrypted=secret-id:", "LimitCORE=0", "MemorySwapMax=0", "RuntimeDirectoryMode=0700"):
+    for line in ("LoadCredentialEncrypted=secret-id:", "LimitCORE=0", "MemorySwapMax=0", "RuntimeDirectoryMode=0700", "ReadOnlyPaths=/run\n"):
         if f"\n{line}" not in broker:
-            yield f"keyferry-broker.service: {line} is missing"
-    for line in ("ReadOnlyPaths=/run/keyferry", "InaccessiblePaths=-/run/keyferry-private", "RestartPreventExitStatus=64 65 66 77 78", "MemorySwapMax=0"):
+            yield f"keyferry-broker.service: {line.strip()} is missing"
+    for line in ("ReadOnlyPaths=/run/keyferry /run\n", "InaccessiblePaths=-/run/keyferry-private", "RestartPreventExitStatus=64 65 66 77 78", "MemorySwapMax=0"):
         if f"\n{line}" not in loader:
-            yield f"keyferry-loader@.service: {line} is missing"
+            yield f"keyferry-loader@.service: {line.strip()} is missing"
     if "\nUser=keyferry-broker" not in broker or "\nUser=keyferry-loader" not in loader:
         yield "broker and loader do not run as two users"
     people = (SYSTEMD / "keyferry.sysusers.conf").read_text()
@@ -215,7 +215,8 @@ CHECKS = [
     Check("systemd units apart", units, separate, [
         ("a user namespace", text("PrivateMounts=yes", "PrivateUsers=yes", B), "hides"),
         ("one user", text("User=keyferry-loader", "User=keyferry-broker", L), "two users"),
-        ("a writable socket", text("ReadOnlyPaths=/run/keyferry", "", L), "ReadOnlyPaths"),
+        ("a writable socket", text("ReadOnlyPaths=/run/keyferry ", "", L), "ReadOnlyPaths"),
+        ("a writable /run", text("ReadOnlyPaths=/run\n", "", B), "ReadOnlyPaths"),
         ("a secret in the environment", text("UMask", "Environment=SECRET_ID=x\nUMask", B), "environment"),
         ("no way to change the socket's group", text("SystemCallFilter=capset @chown", "", B), "is denied"),
         ("the credential in the clear", text("LoadCredentialEncrypted", "LoadCredential", B), "LoadCredentialEncrypted"),
