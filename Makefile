@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: help packages build demo test chaos memory bench reference lint manifests judges images pod-test host-test redteam fmt clean
+.PHONY: help packages build demo test chaos memory bench reference lint manifests judges images pod-test host-test compose-test redteam fmt clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ pod-test: packages ## The pod with podman, stand-ins outside it: the job, the at
 
 host-test: packages ## deploy/systemd on a throw-away Debian with systemd in it: install, job by timer, attacks from inside the units, restarts, the stop (root)
 	@tests/setup/host.sh
+
+compose-test: packages ## deploy/compose with podman-compose: the job under production.yaml, then development.yaml (root; after `make images`; KEEP_IMAGE=1)
+	@tests/setup/compose.sh
 
 redteam: packages ## The tests of every row of SECURITY.md, as root; prints threat, control, outcome
 	@tests/setup/redteam.sh

@@ -6,29 +6,21 @@ set -euo pipefail
 . tests/setup/host/image.sh
 # shellcheck source=tests/setup/host/install.sh
 . tests/setup/host/install.sh
+# shellcheck source=tests/setup/host/say.sh
+. tests/setup/host/say.sh
 export CONTAINERS_CONF=$PWD/target/images/containers.conf
 work=target/host
 box=keyferry-host-test
 broker=keyferry-broker.service
 loader=keyferry-loader@sales-nightly.service
-count=0
 
 inside() { podman exec "$box" "$@"; }
 shell() { podman exec --interactive "$box" bash -euo pipefail -c "$1"; }
 show() { inside systemctl show --value --property "$2" "$1"; }
 log() { inside journalctl --no-pager --output cat --unit "$1" "${@:2}"; }
-proved() {
-    count=$((count + 1))
-    printf 'proved  %s\n' "$*"
-}
-missed() {
-    printf 'MISSED  %s\n' "$*" >&2
-    { inside journalctl --no-pager --lines 40 --output cat | cut -c 1-300; inside systemctl --no-pager status "$broker" "$loader"; } >&2 || true
-    exit 1
-}
-expect() { # what, found, wanted
-    [ "$2" = "$3" ] || missed "$1: $2, and not $3"
-    proved "$1: $2"
+context() {
+    inside journalctl --no-pager --lines 40 --output cat | cut -c 1-300
+    inside systemctl --no-pager status "$broker" "$loader"
 }
 # Asks again until a unit's property is so.
 become() { # unit, property, value, seconds

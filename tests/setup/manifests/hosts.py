@@ -105,6 +105,9 @@ def compose_apart(text):
         yield "the loader's socket is not mounted read-only"
     if set(sources["broker"]) & set(sources["loader"]) != {"socket"}:
         yield "broker and loader share more than the socket"
+    private = document["volumes"].get("private", {}).get("driver_opts", {})
+    if private.get("type") != "tmpfs" or not {f"uid={BROKER}", "mode=0700"} <= set(private.get("o", "").split(",")):
+        yield "the keytab's volume is not tmpfs of the broker's own, mode 0700"
     options = document["volumes"]["socket"].get("driver_opts", {})
     if options.get("type") != "tmpfs" or not {f"uid={BROKER}", f"gid={GROUP}", "mode=0750"} <= set(options.get("o", "").split(",")):
         yield "the socket's volume is not tmpfs of the broker's own, mode 0750"
@@ -230,6 +233,7 @@ CHECKS = [
         ("one user", text('user: "10002:10002"', 'user: "10001:10001"'), "does not run as 10002"),
         ("a capability", text("cap_drop: [ALL]", "cap_drop: []"), "capability"),
         ("everybody's folder", text("mode=0750", "mode=0777"), "0750"),
+        ("everybody's keytab", text("mode=0700", "mode=0755"), "0700"),
         ("swap", text("memswap_limit: 64m", "memswap_limit: 1g"), "swapped"),
     ]),
     Check("ECS: RegisterTaskDefinition", ecs, ecs_form, [
