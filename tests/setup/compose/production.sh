@@ -36,7 +36,7 @@ done
 [ "$(podman inspect --format '{{.State.Running}}' "$broker")" = true ] || missed "the broker starts"
 quiet podman healthcheck run "$broker" >"$work/health.log" || missed "its health check"
 proved "production.yaml's broker is up, and its health check says yes"
-podman logs "$broker" 2>&1 | grep -q 'sandbox: every step is active' || missed "its own sandbox is whole"
+podman logs "$broker" 2>&1 | grep 'sandbox: every step is active' >/dev/null || missed "its own sandbox is whole"
 podman exec "$broker" /usr/local/bin/broker selfcheck --pid 1 >"$work/selfcheck.txt" || missed "selfcheck"
 proved "its own sandbox is whole; selfcheck: $(tail -n 1 "$work/selfcheck.txt") ($(grep -c '^ok' "$work/selfcheck.txt") ok)"
 expect "read-only root, memory limit" "$(podman inspect --format '{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.Memory}}' "$broker")" "true $((64 << 20))"
@@ -56,7 +56,7 @@ proved "at Snowflake: $(python3 tests/setup/host/look.py rows COMPOSED_ "$work/p
 expect "files left in its spool" "$(find "$(podman volume inspect --format '{{.Mountpoint}}' keyferry_spool)" -type f | wc -l)" 0
 quiet compose stop broker >"$work/stop.log"
 expect "the broker's end" "$(podman inspect --format '{{.State.ExitCode}}' "$broker")" 0
-podman logs "$broker" 2>&1 | grep -q "the Vault token is revoked" || missed "it drained"
+podman logs "$broker" 2>&1 | grep "the Vault token is revoked" >/dev/null || missed "it drained"
 proved "it revoked its Vault token"
 echo
 echo "compose-test: $count things were seen of production.yaml, all as they should be"
