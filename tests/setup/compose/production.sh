@@ -21,6 +21,7 @@ trap clean EXIT
 rm -rf "$work"
 mkdir -p "$work"
 configurations "$work" deploy/compose COMPOSED_
+signing_key "$work"
 install -d -m 0755 /etc/keyferry
 install -d -m 0750 -g 10000 /etc/keyferry/broker /etc/keyferry/loader
 install -d -m 0700 -o 10001 -g 10001 /etc/keyferry/credentials

@@ -1,4 +1,4 @@
-"""Looks at what the units left: the rows at the Snowflake stand-in, and secrets in files where none may be."""
+"""Looks at what broker and loader left: rows at the Snowflake stand-in, secrets in files where none may be."""
 
 import base64
 import json
@@ -64,12 +64,22 @@ def forms(secret):
         yield whole[-(-before * 8 // 6):len(whole) // 4 * 4 - 4]
 
 
+def secret(body=None):
+    """The one secret of the pipelines in Vault; a new version of it with `body`."""
+    return post(f"{E['VAULT_ADDR']}/v1/secret/data/pipelines/mssql_to_snowflake", body, {"X-Vault-Token": E["VAULT_TOKEN"]})["data"]
+
+
+def put(field, file):
+    secret({"data": {**secret()["data"], field: open(file).read()}})
+
+
 def secrets(files):
-    vault = post(f"{E['VAULT_ADDR']}/v1/secret/data/pipelines/mssql_to_snowflake", None, {"X-Vault-Token": E["VAULT_TOKEN"]})["data"]["data"]
+    vault = secret()["data"]
     keytab = base64.b64decode(vault["keytab_base64"])
     secret_id = open(f"{E['WORLD']}/broker/secret-id", "rb").read().strip()
     # The last 32 bytes of the keytab are within a key's entry; the whole has its name in it.
     wanted = {"secret_id": secret_id, "client secret": vault["client_secret"].encode(), "keytab": keytab[-64:-8], "Vault's root token": E["VAULT_TOKEN"].encode()}
+    wanted["signing key"] = base64.b64decode(vault["audit_signing_key"].splitlines()[1])[-32:]
     text = b"".join(open(file, "rb").read() for file in files)
     hits = [f"{name} as {number}" for name, secret in wanted.items() for number, form in enumerate(forms(secret)) if form in text]
     decoy = E["DECOY"].encode()
@@ -80,4 +90,4 @@ def secrets(files):
 
 
 if __name__ == "__main__":
-    {"rows": lambda: rows(*sys.argv[2:]), "secrets": lambda: secrets(sys.argv[2:])}[sys.argv[1]]()
+    {"put": lambda: put(*sys.argv[2:]), "rows": lambda: rows(*sys.argv[2:]), "secrets": lambda: secrets(sys.argv[2:])}[sys.argv[1]]()
