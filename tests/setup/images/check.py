@@ -37,7 +37,7 @@ def files_of(image):
         with tempfile.NamedTemporaryFile() as archive:
             podman("export", "--output", archive.name, container)
             with tarfile.open(archive.name) as tar:
-                folders = {member.name: (member.uid, member.gid, member.mode) for member in tar.getmembers() if member.isdir()}
+                folders = {member.name: (member.uid, member.gid, member.mode & 0o7777) for member in tar.getmembers() if member.isdir()}
                 members = [member for member in tar.getmembers() if not member.isdir()]
                 bill = tar.extractfile("usr/share/doc/keyferry/sbom.cdx.json").read().decode()
                 setuid = [member.name for member in members if member.mode & 0o6000]
