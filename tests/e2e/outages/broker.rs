@@ -96,7 +96,11 @@ async fn killed_wrapped() -> Result<String> {
     let config = setup.write(&scene.stage.world)?;
     let restarted = scene.stage.world.spawn_broker(&["run", "--config", &config.display().to_string()])?;
     let refused = restarted.wait(PATIENCE).await?;
-    expect(&refused, 77, &["wrapping token", "this broker itself unwrapped it", "deliver a new wrapped secret_id"])?;
+    expect(
+        &refused,
+        77,
+        &["wrapping token", "this broker itself unwrapped it", "deliver a new wrapped secret_id"],
+    )?;
     let ended = loader.wait(PATIENCE).await?;
     let happened = scene.stopped(&ended, 69, &["cannot reach the broker", "is it running"]).await?;
     // What the operator was told to do.
