@@ -38,7 +38,7 @@ judges: packages ## Third-party clients against the stand-ins (needs Python 3, N
 manifests: ## Everything in deploy/ against what will read it: Kubernetes' schemas, systemd, compose, ECS (needs Python 3 and Go)
 	@tests/setup/manifests.sh
 
-pod-test: packages ## The pod with podman, stand-ins outside it: the job, the attacks from inside the loader's container, the drain (root; after `make images`)
+pod-test: packages ## The pods of deploy/kubernetes with podman, that of base/ as a kubelet runs it: the job, attacks from inside the loader's container, the drain (root; after `make images`)
 	@tests/setup/pod.sh
 
 host-test: packages ## deploy/systemd on a throw-away Debian with systemd in it: install, job by timer, attacks from inside the units, restarts, the stop (root)
