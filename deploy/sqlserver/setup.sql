@@ -13,4 +13,4 @@ GRANT VIEW DATABASE STATE TO [$(Login)];
 -- Each chunk is one SNAPSHOT transaction: readers wait for nobody, and nobody for them. Versions go to tempdb.
 ALTER DATABASE [$(Database)] SET ALLOW_SNAPSHOT_ISOLATION ON;
 
--- Change tracking is not used: `mode: full` is the only mode that there is.
+-- Change tracking is not needed: `mode: full` is the only mode that there is. change-tracking.sql has it all the same.

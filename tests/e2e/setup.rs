@@ -22,6 +22,7 @@ use crate::{
 };
 
 const SQL_SERVER: &str = include_str!("../../deploy/sqlserver/setup.sql");
+const CHANGE_TRACKING: &str = include_str!("../../deploy/sqlserver/change-tracking.sql");
 
 pub(crate) fn trials(trials: &mut Vec<Trial>) {
     trials.push(test("setup_every_configuration_in_deploy_is_read_and_fits_its_neighbour", configurations));
@@ -110,7 +111,8 @@ async fn sql_server() -> Result<()> {
         "SET TRANSACTION ISOLATION LEVEL SNAPSHOT; BEGIN TRANSACTION; SELECT Id FROM dbo.Customers; COMMIT";
     ensure!(run(&mut session(LOGIN), reads).await.is_err(), "it may read before the set-up");
 
-    let text = SQL_SERVER.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n");
+    let both = SQL_SERVER.lines().chain(CHANGE_TRACKING.lines());
+    let text = both.filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n");
     let text = text.replace("$(Login)", LOGIN).replace("$(Database)", "SalesDB").replace("$(Schema)", "dbo");
     for statement in text.split(';').map(str::trim).filter(|text| !text.is_empty()) {
         run(&mut admin, statement).await?;

@@ -174,7 +174,7 @@ pub struct EntraLogin {
     pub client_id_key: VaultField,
     /// Vault field with the client secret.
     pub client_secret_key: VaultField,
-    /// What the token is for, for example `api://snowflake/.default`.
+    /// What the token is for, for example `api://APPLICATION-ID/.default`.
     pub scope: String,
     /// The issuer; another cloud has its own. Default: `https://login.microsoftonline.com`.
     #[serde(default = "default_authority")]
