@@ -168,7 +168,7 @@ async fn wrapped() -> Result<()> {
     ensure!(!ended.output().contains(wrapping), "the wrapping token was printed");
     ensure!(alarms(world)? == 0, "an alarm for its own restart");
 
-    // A token that somebody else used is an alarm.
+    // A used token is an alarm where the broker has no note that it was itself: as if somebody else had used it.
     let note = world.socket().with_file_name("broker.sock.unwrapped");
     fs::remove_file(&note).with_context(|| note.display().to_string())?;
     let ended = live::fail(world, &config).await?;

@@ -18,6 +18,10 @@ use crate::harness::{PATIENCE, Stage, expect, ordinary, root_test, test};
 
 /// Flags of setpriv that leave nothing to be gained, as `drop: [ALL]` does in a container.
 const BARE: &[&str] = &["--bounding-set=-all", "--inh-caps=-all", "--clear-groups"];
+/// What the runtime takes for a machine of many processors, unless the program bounds its threads: units and containers do.
+const MANY: (&str, &str) = ("TOKIO_WORKER_THREADS", "100");
+/// More threads than either program needs for what these tests do.
+const MOST_THREADS: usize = 40;
 /// Where a loader stops in mid-run until it is killed.
 const IN_MID_RUN: &str = "after_copy:1:stop";
 
@@ -46,15 +50,14 @@ fn bare(
     name: &str,
     user: User,
     arguments: &[&str],
-    failpoint: Option<&str>,
+    environment: &[(&str, &str)],
 ) -> Result<Process> {
     let program = world.program(name)?.display().to_string();
     let identity = [format!("--reuid={}", user.uid), format!("--regid={}", user.gid)];
     let mut all: Vec<&str> = identity.iter().map(String::as_str).chain(BARE.iter().copied()).collect();
     all.push(&program);
     all.extend(arguments);
-    let environment: Vec<_> =
-        failpoint.map(|point| ("KEYFERRY_FAILPOINT", point.to_owned())).into_iter().collect();
+    let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
     Process::start(
         name,
         Path::new("/usr/bin/setpriv"),
@@ -94,14 +97,20 @@ async fn strict() -> Result<()> {
     world.fill(&tables).await?;
     let setup = BrokerSetup { sandbox: Some(format!("sandbox: {{ {STRICT} }}\n")), ..ordinary() };
     let config = setup.write(world)?.display().to_string();
-    let mut broker = bare(world, "broker", world.users.broker, &["run", "--config", &config], None)?;
+    let mut broker = bare(world, "broker", world.users.broker, &["run", "--config", &config], &[MANY])?;
     serving(world, &mut broker).await?;
 
     let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
     let mut pipeline = PipelineSetup::of(&names);
     pipeline.sandbox = Some(pipeline.sandbox_section(world, STRICT));
     let path = pipeline.write(world, "pipeline")?.display().to_string();
-    let loader = bare(world, "loader", world.users.loader, &["run", &path], Some(IN_MID_RUN))?;
+    let loader = bare(
+        world,
+        "loader",
+        world.users.loader,
+        &["run", &path],
+        &[("KEYFERRY_FAILPOINT", IN_MID_RUN), MANY],
+    )?;
     stopped(&loader).await?;
 
     for (program, process) in [("broker", &broker), ("loader", &loader)] {
@@ -111,11 +120,13 @@ async fn strict() -> Result<()> {
         ensure!(ended.code() == Some(0) && findings["holds"] == true, "{program}: {findings:#}");
         let threads = found(&findings, "seccomp")?["found"].as_str().unwrap_or_default().to_owned();
         ensure!(threads.starts_with("2 in ") && !threads.starts_with("2 in 1 "), "{program}: {threads}");
+        let threads = std::fs::read_dir(format!("/proc/{}/task", process.id()))?.count();
+        ensure!(threads <= MOST_THREADS, "{program} has {threads} threads");
         ensure!(found(&findings, "bounding set")?["verdict"] == "holds", "{findings:#}");
     }
     drop(loader);
     // And the work gets done: what the killed loader left is finished by the next.
-    let loader = bare(world, "loader", world.users.loader, &["run", &path], None)?;
+    let loader = bare(world, "loader", world.users.loader, &["run", &path], &[])?;
     expect(&loader.wait(PATIENCE).await?, 0, &["every step is active"])?;
     stage.expect_exact(&tables).await?;
     stage.end(Some(broker)).await

@@ -19,9 +19,7 @@ fi
 engine_ready
 packages python3-venv
 venv compose tests/setup/compose/requirements.txt
-for name in broker loader; do
-    podman image exists "docker.io/keyferry/$name:0.1.0" || { echo "compose-test: no image of the $name yet; run \`make images\` first" >&2; exit 1; }
-done
+images_ready compose-test docker.io
 cargo build --locked --workspace --bins --features keyferry-loader/failpoints
 "$worlds" --loaded --judge tests/setup/compose/production.sh
 exec tests/setup/compose/development.sh

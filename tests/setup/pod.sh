@@ -15,8 +15,6 @@ fi
 packages python3-venv openssl
 venv pod tests/setup/pod/requirements.txt
 engine_ready
-for name in broker loader; do
-    podman image exists "localhost/keyferry/$name:0.1.0" || { echo "pod-test: no image of the $name yet; run \`make images\` first" >&2; exit 1; }
-done
+images_ready pod-test localhost
 cargo build --locked --workspace --bins --features keyferry-loader/failpoints
 exec "$worlds" --loaded --judge tests/setup/pod/inside.sh

@@ -33,3 +33,11 @@ base_ready() {
         --change 'ENV CARGO_HOME=/usr/local/cargo' --change 'CMD ["bash"]' - "$base" >/dev/null
     rm -rf "$rootfs"
 }
+
+# What `make images` builds, under this place's name.
+images_ready() { # who asks, place
+    local name
+    for name in broker loader; do
+        podman image exists "$2/keyferry/$name:0.1.0" || { echo "$1: no image of the $name yet; run \`make images\` first" >&2; exit 1; }
+    done
+}
